@@ -1,0 +1,78 @@
+//! The one seam to cryptography: aws-lc-rs now, another backend for wasm later. Nothing outside this room names it.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::{digest, rand};
+
+/// SHA-256 over the parts, one after the other.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    hash(&digest::SHA256, parts)
+}
+
+/// SHA-384 over the parts, one after the other.
+pub(crate) fn sha384(parts: &[&[u8]]) -> [u8; 48] {
+    hash(&digest::SHA384, parts)
+}
+
+fn hash<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
+    let mut context = digest::Context::new(algorithm);
+    for part in parts {
+        context.update(part);
+    }
+    let mut output = [0; N];
+    output.copy_from_slice(context.finish().as_ref());
+    output
+}
+
+/// Bytes from the operating system's generator.
+///
+/// # Panics
+///
+/// Never returns weak bytes: where the generator fails, nothing can be kept secret and the process must not go on.
+#[expect(clippy::expect_used, reason = "without randomness there is no safe way to go on")]
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the operating system's random generator failed");
+    bytes
+}
+
+/// An Ed25519 private key. AWS-LC overwrites key memory when it frees it.
+pub(crate) struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// A new key made in this process.
+    #[expect(clippy::expect_used, reason = "fails only where the random generator does")]
+    pub(crate) fn generate() -> Self {
+        Self(Ed25519KeyPair::generate().expect("Ed25519 key generation failed"))
+    }
+
+    /// The key of a 32-byte seed, for test vectors and the mock.
+    #[cfg(any(test, feature = "mock"))]
+    #[expect(clippy::expect_used, reason = "every 32-byte seed is a key")]
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(seed).expect("a 32-byte seed"))
+    }
+
+    pub(crate) fn public_key(&self) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.public_key().as_ref());
+        key
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.0.sign(message).as_ref());
+        signature
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey(secret)")
+    }
+}
+
+/// Whether `signature` is one by `key` over `message`, Ed25519 as in RFC 8032.
+#[must_use]
+pub(crate) fn verify_ed25519(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
+}

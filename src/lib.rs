@@ -1,0 +1,20 @@
+//! Tower middleware for TEE attestation over HTTP and gRPC.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions))]
+
+mod crypto;
+pub mod error;
+pub mod platform;
+pub mod protocol;
+pub mod provider;
+pub mod report;
+pub mod time;
+pub mod verifier;
+
+pub use async_trait::async_trait;
+
+pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
+pub use self::protocol::{ChannelBinding, KeysDigest, Nonce};
+pub use self::provider::{ProviderError, ProviderErrorKind, ReportProvider};
+pub use self::report::{InvalidPlatform, Platform, Report, ReportData};
+pub use self::verifier::{AnyOf, Claims, FailedRule, ReportVerifier, VerifyError, VerifyErrorKind};

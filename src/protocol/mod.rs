@@ -1,0 +1,28 @@
+//! The wire protocol, sans-IO: bytes to values and back, without async, clock or randomness. `docs/PROTOCOL.md` has it in words.
+//!
+//! ```
+//! use tower_attest::protocol::{NonceHeader, Nonce};
+//!
+//! let header = NonceHeader::new(Nonce::from_bytes([7; 32]));
+//! let value = header.to_value();
+//! assert_eq!(NonceHeader::parse(value.as_bytes())?, header);
+//! # Ok::<(), tower_attest::protocol::HeaderError>(())
+//! ```
+
+mod batch;
+mod evidence;
+mod header;
+mod keys;
+mod statement;
+mod tlv;
+
+pub use self::batch::{BatchError, BatchProof, BatchTree, MAX_BATCH};
+pub use self::evidence::{CMW_CBOR, CMW_JSON, Evidence, EvidenceError, MAX_EVIDENCE};
+pub use self::header::{ATTESTATION_NONCE, ATTESTATION_REPORT, HeaderError, MAX_HAVE, NonceHeader, ReportHeader};
+pub use self::keys::{KeyDocument, KeyDocumentError, KeyDocumentFields, KeysDigest, MAX_KEY_DOCUMENT};
+pub use self::statement::{
+    ChannelBinding, EXPORTER_LABEL, EvidenceStatement, Leaf, Nonce, ResponseStatement, Target, TargetError, report_data,
+};
+
+/// The path that a server layer answers itself with fresh evidence.
+pub const WELL_KNOWN_PATH: &str = "/.well-known/tower-attest";
