@@ -14,6 +14,8 @@ pub mod verifier;
 pub use async_trait::async_trait;
 
 pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
+#[cfg(feature = "mock")]
+pub use self::platform::mock;
 pub use self::protocol::{ChannelBinding, KeysDigest, Nonce};
 pub use self::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 pub use self::report::{InvalidPlatform, Platform, Report, ReportData};
