@@ -1,1 +1,3 @@
 //! AMD SEV-SNP.
+
+pub mod vek;

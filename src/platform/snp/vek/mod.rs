@@ -1,0 +1,37 @@
+//! Where endorsements that did not come with the report are found: VCEK certificates and CRLs.
+
+mod error;
+mod request;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use self::error::{EndorsementError, EndorsementErrorKind};
+pub use self::request::{VekId, VekRequest};
+
+/// Finds the VCEK certificate of a report that came without one.
+///
+/// A VLEK has no such source: AMD issues it to a cloud provider, whose host hands it to the guest; it must be stapled.
+///
+/// A source asks [`VekRequest::check`] before it keeps a certificate, and goes on to its next source where the check
+/// refuses one. The verifier judges whatever a source returns exactly as it judges a stapled certificate, so a source
+/// that lies can only make verification fail.
+#[async_trait]
+pub trait VekSource: Send + Sync + fmt::Debug {
+    /// The certificate (DER, at most 16 KiB) that `request` names.
+    ///
+    /// # Errors
+    ///
+    /// An [`EndorsementError`]; its kind says whether it is worth asking again and when.
+    async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError>;
+}
+
+#[async_trait]
+impl<S: VekSource + ?Sized> VekSource for Arc<S> {
+    async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
+        (**self).vek(request).await
+    }
+}
