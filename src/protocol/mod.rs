@@ -18,7 +18,10 @@ mod tlv;
 
 pub use self::batch::{BatchError, BatchProof, BatchTree, MAX_BATCH};
 pub use self::evidence::{CMW_CBOR, CMW_JSON, Evidence, EvidenceError, MAX_EVIDENCE};
-pub use self::header::{ATTESTATION_NONCE, ATTESTATION_REPORT, HeaderError, MAX_HAVE, NonceHeader, ReportHeader};
+pub use self::header::{
+    ATTESTATION_NONCE, ATTESTATION_REPORT, HeaderError, MAX_HAVE, MAX_NONCE_VALUE, MAX_REPORT_VALUE, NonceHeader,
+    ReportHeader,
+};
 pub use self::keys::{KeyDocument, KeyDocumentError, KeyDocumentFields, KeysDigest, MAX_KEY_DOCUMENT};
 pub use self::statement::{
     ChannelBinding, EXPORTER_LABEL, EvidenceStatement, Leaf, Nonce, ResponseStatement, Target, TargetError, report_data,
@@ -26,3 +29,12 @@ pub use self::statement::{
 
 /// The path that a server layer answers itself with fresh evidence.
 pub const WELL_KNOWN_PATH: &str = "/.well-known/tower-attest";
+
+/// The beginning of a text from the other end, short enough for an error message.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 64;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
