@@ -1,6 +1,25 @@
-//! Backends: how each kind of TEE makes reports and how they are verified.
+//! Backends: how each kind of TEE makes reports, how they are verified, and which of them [`detect`] finds here.
+//!
+//! ```
+//! use tower_attest::platform;
+//!
+//! let machine = platform::detect();
+//! match machine.platform() {
+//!     Some(platform) => println!("this machine makes {platform} reports"),
+//!     None => println!("this machine makes no reports:\n{machine}"),
+//! }
+//! # let no_tee = platform::detect_at("/nonexistent", "/nonexistent");
+//! # assert_eq!(no_tee.platform(), None);
+//! ```
 
+mod detect;
 #[cfg(feature = "mock")]
 pub mod mock;
 #[cfg(feature = "snp")]
 pub mod snp;
+#[cfg(target_os = "linux")]
+pub mod tsm;
+#[cfg(target_os = "linux")]
+mod worker;
+
+pub use self::detect::{Detection, detect, detect_at};
