@@ -1,11 +1,23 @@
 //! The key document: the keys that the hardware vouches for.
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::excerpt;
+use super::json::{self, Json, JsonError};
 use crate::crypto;
 
 /// The most bytes that a key document may have, 4 KiB.
 pub const MAX_KEY_DOCUMENT: usize = 4096;
+
+/// The greatest integer that every JSON reader keeps exactly, 2^53 − 1 (RFC 7493, section 2.2).
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+const ED25519: &str = "Ed25519";
 
 /// SHA-256 of a key document, exactly as received.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,9 +53,11 @@ pub struct KeyDocument {
 pub struct KeyDocumentFields {
     /// 16 random bytes per start of the server.
     pub instance: [u8; 16],
-    /// Counts the server's keys within one start, from 1.
+    /// Counts the server's keys within one start, from 1. At most 2^53 − 1.
     pub epoch: u64,
-    /// The host names that the server answers for. Compared without regard to ASCII case.
+    /// The hosts that the server answers for, without port: names in ASCII (1 to 253 bytes, labels of 1 to 63 of
+    /// `a-z`, `A-Z`, `0-9`, `-`, `_`, no `-` at a label's ends, no dot at the end, the last label not of digits alone),
+    /// IPv4 addresses, IPv6 addresses with or without brackets.
     pub names: Vec<String>,
     /// The Ed25519 public key of response signatures.
     pub sign: [u8; 32],
@@ -56,9 +70,18 @@ impl KeyDocument {
     ///
     /// # Errors
     ///
-    /// [`KeyDocumentError`] if it would not parse again (too large, a name that is none).
+    /// [`KeyDocumentError`] if it would not parse again (too large, a name that is none, an epoch past 2^53 − 1).
     pub fn build(fields: KeyDocumentFields) -> Result<Self, KeyDocumentError> {
-        todo!("{fields:?}")
+        let document = Document {
+            v: 1,
+            instance: URL_SAFE_NO_PAD.encode(fields.instance),
+            epoch: fields.epoch,
+            names: &fields.names,
+            sign: Sign { alg: ED25519, key: URL_SAFE_NO_PAD.encode(fields.sign) },
+            config: fields.config.map(|config| URL_SAFE_NO_PAD.encode(config)),
+        };
+        let bytes = serde_json::to_vec(&document).map_err(|error| KeyDocumentError::NotJson(error.to_string()))?;
+        Self::parse(bytes)
     }
 
     /// Parses a received document and keeps its bytes.
@@ -66,9 +89,36 @@ impl KeyDocument {
     /// # Errors
     ///
     /// Refuses more than 4 KiB, what is not I-JSON, repeated members (at any depth), missing members, wrong types,
-    /// wrong versions, another algorithm than Ed25519, padded base64url, and byte strings of another length.
+    /// wrong versions, another algorithm than Ed25519, padded base64url, byte strings of another length, and names that
+    /// are none. Unknown members are ignored.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, KeyDocumentError> {
-        todo!("{:?}", bytes.into())
+        let bytes = bytes.into();
+        if bytes.len() > MAX_KEY_DOCUMENT {
+            return Err(KeyDocumentError::TooLarge(bytes.len()));
+        }
+        let document = json::parse(&bytes)?;
+        let document = Members::of("the document", &document)?;
+        match document.unsigned("v")? {
+            1 => {}
+            found => return Err(KeyDocumentError::Version(found)),
+        }
+        let epoch = document.unsigned("epoch")?;
+        if epoch > MAX_INTEGER {
+            return Err(KeyDocumentError::Epoch(epoch));
+        }
+        let sign = Members::of("sign", document.get("sign")?)?;
+        match sign.string("alg")? {
+            ED25519 => {}
+            found => return Err(KeyDocumentError::Algorithm(excerpt(found))),
+        }
+        let fields = KeyDocumentFields {
+            instance: document.bytes("instance")?,
+            epoch,
+            names: document.names()?,
+            sign: sign.bytes("key")?,
+            config: if document.0.contains_key("config") { Some(document.bytes("config")?) } else { None },
+        };
+        Ok(Self { digest: KeysDigest::of(&bytes), bytes, fields })
     }
 
     /// The exact bytes.
@@ -86,9 +136,14 @@ impl KeyDocument {
         &self.fields
     }
 
-    /// Whether the server answers for `name`.
+    /// Whether the server answers for `name`: a host name, compared without regard to ASCII case, or an IP address,
+    /// compared as such.
     pub fn has_name(&self, name: &str) -> bool {
-        self.fields.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+        let address = ip_address(name);
+        self.fields.names.iter().any(|own| match address {
+            Some(address) => ip_address(own) == Some(address),
+            None => own.eq_ignore_ascii_case(name),
+        })
     }
 }
 
@@ -99,5 +154,154 @@ pub enum KeyDocumentError {
     /// More than 4 KiB.
     #[error("key document: expected at most 4096 bytes, found {0}")]
     TooLarge(usize),
-    // helper: add the others
+    /// Not I-JSON: what is wrong, and where.
+    #[error("key document: expected I-JSON (RFC 7493), found {0}")]
+    NotJson(String),
+    /// A member occurs twice in its object.
+    #[error("key document: expected each member once, found {0:?} again")]
+    Repeated(String),
+    /// A required member is absent.
+    #[error("key document: expected the member {0:?}, found none")]
+    Missing(&'static str),
+    /// A member has another type.
+    #[error("key document: {member}: expected {expected}, found {found}")]
+    WrongType {
+        /// The member.
+        member: &'static str,
+        /// The type that is expected.
+        expected: &'static str,
+        /// The type that was found.
+        found: &'static str,
+    },
+    /// `v` is another version. The other end may be newer than this one.
+    #[error("key document: expected version 1, found {0}")]
+    Version(u64),
+    /// `epoch` is past what every JSON reader keeps exactly.
+    #[error("key document: epoch: expected at most 9007199254740991, found {0}")]
+    Epoch(u64),
+    /// `sign` is for another algorithm.
+    #[error("key document: sign: expected the algorithm \"Ed25519\", found {0:?}")]
+    Algorithm(String),
+    /// A byte string is not base64url without padding, or its unused last bits are not zero.
+    #[error("key document: {0}: expected base64url without padding (RFC 4648, section 5)")]
+    Base64(&'static str),
+    /// A byte string has another length.
+    #[error("key document: {member}: expected {expected} bytes, found {found}")]
+    Length {
+        /// The member.
+        member: &'static str,
+        /// How many bytes are expected.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A name is neither a host name nor an IP address, or has a port.
+    #[error("key document: names: expected host names in ASCII and IP addresses without port, found {0:?}")]
+    Name(String),
 }
+
+impl From<JsonError> for KeyDocumentError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Syntax(problem) => Self::NotJson(problem),
+            JsonError::Repeated(member) => Self::Repeated(member),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    v: u8,
+    instance: String,
+    epoch: u64,
+    names: &'a [String],
+    sign: Sign,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Sign {
+    alg: &'static str,
+    key: String,
+}
+
+struct Members<'a>(&'a BTreeMap<String, Json>);
+
+impl<'a> Members<'a> {
+    fn of(member: &'static str, value: &'a Json) -> Result<Self, KeyDocumentError> {
+        match value {
+            Json::Object(members) => Ok(Self(members)),
+            other => Err(wrong_type(member, "an object", other)),
+        }
+    }
+
+    fn get(&self, member: &'static str) -> Result<&'a Json, KeyDocumentError> {
+        self.0.get(member).ok_or(KeyDocumentError::Missing(member))
+    }
+
+    fn unsigned(&self, member: &'static str) -> Result<u64, KeyDocumentError> {
+        match self.get(member)? {
+            Json::Unsigned(number) => Ok(*number),
+            other => Err(wrong_type(member, "an unsigned integer", other)),
+        }
+    }
+
+    fn string(&self, member: &'static str) -> Result<&'a str, KeyDocumentError> {
+        match self.get(member)? {
+            Json::String(text) => Ok(text),
+            other => Err(wrong_type(member, "a string", other)),
+        }
+    }
+
+    fn bytes<const N: usize>(&self, member: &'static str) -> Result<[u8; N], KeyDocumentError> {
+        let bytes = URL_SAFE_NO_PAD.decode(self.string(member)?).map_err(|_| KeyDocumentError::Base64(member))?;
+        let found = bytes.len();
+        bytes.try_into().map_err(|_| KeyDocumentError::Length { member, expected: N, found })
+    }
+
+    fn names(&self) -> Result<Vec<String>, KeyDocumentError> {
+        let names = match self.get("names")? {
+            Json::Array(names) => names,
+            other => return Err(wrong_type("names", "an array of strings", other)),
+        };
+        let name = |name: &Json| match name {
+            Json::String(name) if is_host(name) => Ok(name.clone()),
+            Json::String(name) => Err(KeyDocumentError::Name(excerpt(name))),
+            other => Err(wrong_type("names", "an array of strings", other)),
+        };
+        names.iter().map(name).collect()
+    }
+}
+
+fn wrong_type(member: &'static str, expected: &'static str, found: &Json) -> KeyDocumentError {
+    KeyDocumentError::WrongType { member, expected, found: found.type_name() }
+}
+
+/// An IP address; IPv6 as in a URI, in brackets, or bare.
+fn ip_address(host: &str) -> Option<IpAddr> {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    ip_address(name).is_some() || is_host_name(name)
+}
+
+/// RFC 1123, section 2.1, with the underscore that container networks use. What ends in a number would be an address.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let ends_in_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(label) && !ends_in_number
+}
+
+#[cfg(test)]
+mod tests;

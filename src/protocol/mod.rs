@@ -12,6 +12,7 @@
 mod batch;
 mod evidence;
 mod header;
+mod json;
 mod keys;
 mod statement;
 mod tlv;
