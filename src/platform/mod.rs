@@ -12,6 +12,8 @@
 //! # assert_eq!(no_tee.platform(), None);
 //! ```
 
+#[cfg(target_os = "linux")]
+mod backoff;
 mod detect;
 #[cfg(feature = "mock")]
 pub mod mock;

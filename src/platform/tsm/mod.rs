@@ -46,8 +46,11 @@ use std::time::Duration;
 
 use self::entry::Reports;
 pub(crate) use self::entry::provider_of;
+pub use super::backoff::Backoff;
 use super::worker::Worker;
-use crate::provider::{ProviderError, ProviderErrorKind};
+use crate::provider::ProviderError;
+#[cfg(doc)]
+use crate::provider::ProviderErrorKind;
 use crate::report::ReportData;
 use crate::time::{Clock, SystemClock};
 
@@ -71,38 +74,6 @@ pub struct TsmReport {
     /// What the host adds: the certificate table of SNP. Empty where there is none, as on TDX. At most [`MAX_BLOB`]
     /// bytes, and nothing in it is trustworthy.
     pub auxblob: Vec<u8>,
-}
-
-/// How often, and after which pauses, a device is asked again that is busy, timed out or was interrupted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    first: Duration,
-    longest: Duration,
-    attempts: u32,
-}
-
-impl Backoff {
-    /// At most `attempts` attempts (at least one is made), with a pause of `first` after the first, twice that after the
-    /// second, and so on up to `longest`.
-    pub const fn new(first: Duration, longest: Duration, attempts: u32) -> Self {
-        Self { first, longest, attempts }
-    }
-
-    /// The pause after attempt `number` (from 1), or `None` if that was the last.
-    fn pause(&self, number: u32) -> Option<Duration> {
-        if number >= self.attempts {
-            return None;
-        }
-        let doublings = number.saturating_sub(1).min(31);
-        Some(self.first.saturating_mul(1_u32 << doublings).min(self.longest))
-    }
-}
-
-impl Default for Backoff {
-    /// Eight attempts in about five seconds: 50 ms, doubling up to 2 s.
-    fn default() -> Self {
-        Self::new(Duration::from_millis(50), Duration::from_secs(2), 8)
-    }
 }
 
 impl Tsm {
@@ -151,22 +122,7 @@ impl Tsm {
     /// [`Unsupported`](ProviderErrorKind::Unsupported) if the kernel's provider has gone or is another one now,
     /// [`Failed`](ProviderErrorKind::Failed) for every other error of the kernel and for an empty or oversized blob.
     pub async fn report(&self, data: &ReportData) -> Result<TsmReport, ProviderError> {
-        let mut attempt = 1;
-        loop {
-            let error = match self.worker.call(data.as_bytes()).await {
-                Ok(report) => return Ok(report),
-                Err(error) => error,
-            };
-            let again = matches!(error.kind(), ProviderErrorKind::Busy | ProviderErrorKind::Timeout);
-            match self.backoff.pause(attempt).filter(|_| again) {
-                Some(pause) => {
-                    tracing::debug!(attempt, ?pause, %error, "asking the device again");
-                    self.clock.sleep(pause).await;
-                }
-                None => return Err(error),
-            }
-            attempt += 1;
-        }
+        self.backoff.repeat(&*self.clock, || self.worker.call(data.as_bytes())).await
     }
 }
 
@@ -243,19 +199,5 @@ impl TsmBuilder {
             Ok(reports)
         })?;
         Ok(Tsm { root, provider, backoff, clock, worker })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_longest_and_end() {
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(150), 4);
-        let pauses: Vec<_> = (1..6).map(|n| backoff.pause(n).map(|p| p.as_millis())).collect();
-        assert_eq!(pauses, [Some(50), Some(100), Some(150), None, None]);
-        assert_eq!(Backoff::new(Duration::MAX, Duration::MAX, u32::MAX).pause(4_000), Some(Duration::MAX));
-        assert_eq!(Backoff::new(Duration::ZERO, Duration::ZERO, 0).pause(1), None);
     }
 }

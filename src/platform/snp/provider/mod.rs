@@ -1,0 +1,283 @@
+//! Reports of the SNP guest that this process runs in.
+//!
+//! ```no_run
+//! use tower_attest::platform::snp::SnpProvider;
+//!
+//! let provider = SnpProvider::open()?;
+//! # Ok::<(), tower_attest::ProviderError>(())
+//! ```
+//!
+//! Linux only. Two devices lead to the same firmware: configfs-tsm (Linux 6.7 and later), which also brings the host's
+//! certificate table, so that the VCEK or VLEK found there is stapled to the report; and `/dev/sev-guest` (5.19 and
+//! later), taken where configfs-tsm does not serve SNP, without a table: clients then fetch the VCEK from AMD, and a host
+//! that signs with a VLEK needs configfs-tsm.
+//!
+//! The firmware serves one request at a time, and hosts throttle: reports take from some milliseconds to a second. The
+//! attester therefore shares one report among many requests.
+
+mod device;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::device::{DEVICE, Guest, GuestDevice};
+use super::cert_table::CertTable;
+use super::fields::KeyInfo;
+use super::report::REPORT_LEN;
+use crate::platform::backoff::Backoff;
+use crate::platform::tsm::{Tsm, provider_of};
+use crate::platform::worker::{Worker, bounded};
+use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
+use crate::report::{Platform, Report, ReportData};
+use crate::time::{Clock, SystemClock};
+
+/// What configfs-tsm calls the SNP guest driver.
+const TSM_PROVIDER: &str = "sev_guest";
+
+/// Makes SNP reports. See the [module's documentation](self).
+#[derive(Debug)]
+pub struct SnpProvider {
+    source: Source,
+}
+
+enum Source {
+    Tsm(Tsm),
+    Guest { worker: Worker<Vec<u8>>, backoff: Backoff, clock: Arc<dyn Clock> },
+}
+
+/// Which device an [`SnpProvider`] asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SnpDevice {
+    /// configfs-tsm where the kernel serves SNP there, else `/dev/sev-guest`.
+    #[default]
+    Auto,
+    /// configfs-tsm alone.
+    ConfigfsTsm,
+    /// `/dev/sev-guest` alone: reports without the host's certificate table.
+    SevGuest,
+}
+
+impl SnpProvider {
+    /// Opens this guest's device, for VMPL 0. See [`SnpProviderBuilder::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SnpProviderBuilder::open`].
+    pub fn open() -> Result<Self, ProviderError> {
+        Self::builder().open()
+    }
+
+    /// Settings, where [`open`](Self::open) does not fit.
+    pub fn builder() -> SnpProviderBuilder {
+        SnpProviderBuilder {
+            tsm_root: PathBuf::from(Tsm::ROOT),
+            device: SnpDevice::Auto,
+            vmpl: 0,
+            backoff: Backoff::default(),
+            open_timeout: Duration::from_secs(5),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Which device was found: never [`SnpDevice::Auto`].
+    pub fn device(&self) -> SnpDevice {
+        match self.source {
+            Source::Tsm(_) => SnpDevice::ConfigfsTsm,
+            Source::Guest { .. } => SnpDevice::SevGuest,
+        }
+    }
+}
+
+#[async_trait]
+impl ReportProvider for SnpProvider {
+    fn platform(&self) -> Platform {
+        Platform::SNP
+    }
+
+    async fn report(&self, data: &ReportData) -> Result<Report, ProviderError> {
+        let (report, table) = match &self.source {
+            Source::Tsm(tsm) => {
+                let made = tsm.report(data).await?;
+                (made.outblob, made.auxblob)
+            }
+            Source::Guest { worker, backoff, clock } => {
+                (backoff.repeat(&**clock, || worker.call(data.as_bytes())).await?, Vec::new())
+            }
+        };
+        check(&report, data)?;
+        Ok(staple(report, &table))
+    }
+}
+
+/// A report of another length, or over other data, is an error here rather than at each client.
+fn check(report: &[u8], data: &ReportData) -> Result<(), ProviderError> {
+    if report.len() != REPORT_LEN {
+        return Err(failed(format!("report: expected {REPORT_LEN} bytes, found {}", report.len())));
+    }
+    if report.get(0x50..0x90) != Some(data.as_bytes()) {
+        return Err(failed("report: expected REPORT_DATA as asked for, found other bytes"));
+    }
+    Ok(())
+}
+
+/// Staples the certificate of the signing key. A table that cannot be read costs the staple, not the report: clients can
+/// have a VCEK from elsewhere.
+fn staple(bytes: Vec<u8>, table: &[u8]) -> Report {
+    let key_info = bytes.get(0x48..).and_then(|rest| rest.first_chunk()).copied().map(u32::from_le_bytes);
+    let signing_key = KeyInfo::from_bits(key_info.unwrap_or_default()).signing_key();
+    let report = Report::new(Platform::SNP, bytes);
+    match CertTable::parse(table).and_then(|table| table.vek(signing_key)) {
+        Ok(Some(der)) => report.with_vek(Bytes::from(der.into_owned())),
+        Ok(None) => {
+            tracing::debug!(%signing_key, "the host's certificate table has no certificate for the signing key");
+            report
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the host's certificate table is not used");
+            report
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tsm(tsm) => tsm.fmt(f),
+            Self::Guest { .. } => f.write_str(DEVICE),
+        }
+    }
+}
+
+/// Settings of an [`SnpProvider`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SnpProviderBuilder {
+    tsm_root: PathBuf,
+    device: SnpDevice,
+    vmpl: u8,
+    backoff: Backoff,
+    open_timeout: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl SnpProviderBuilder {
+    /// Where configfs-tsm is mounted. Default: [`Tsm::ROOT`].
+    pub fn tsm_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.tsm_root = root.into();
+        self
+    }
+
+    /// Which device to ask. The path of `/dev/sev-guest` itself is fixed in the `sev` crate.
+    pub fn device(mut self, device: SnpDevice) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The VMPL that the report is to say, 0 (the default) to 3: not below the one that this guest runs at. The policy of
+    /// every client must accept it.
+    pub fn vmpl(mut self, vmpl: u8) -> Self {
+        self.vmpl = vmpl;
+        self
+    }
+
+    /// How to go on when the firmware is busy or throttled. Default: [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How long [`open`](Self::open) may take for each device. Default 5 s.
+    pub fn open_timeout(mut self, limit: Duration) -> Self {
+        self.open_timeout = limit;
+        self
+    }
+
+    /// Whose timer the pauses are. Default: the machine's, with tokio's timers.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Finds the device and starts the thread that owns it, without asking for a report.
+    ///
+    /// Blocks the caller for a few system calls, at most [`open_timeout`](Self::open_timeout) for each device.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ProviderErrorKind::Unsupported) if there is no device that may be used, with what was tried and
+    /// what each lacks; else as [`TsmBuilder::open`](crate::platform::tsm::TsmBuilder::open). Where configfs-tsm does
+    /// serve SNP, its errors are final: the other device leads to the same firmware.
+    pub fn open(self) -> Result<SnpProvider, ProviderError> {
+        self.open_with(|| Ok(Box::new(device::open()?)))
+    }
+
+    fn open_with(
+        self,
+        guest: impl FnOnce() -> Result<Box<dyn Guest>, ProviderError> + Send + 'static,
+    ) -> Result<SnpProvider, ProviderError> {
+        let no_tsm = match self.device {
+            SnpDevice::ConfigfsTsm => return self.open_tsm(),
+            SnpDevice::SevGuest => None,
+            SnpDevice::Auto => match self.tsm_absence()? {
+                None => return self.open_tsm(),
+                Some(absence) => Some(absence),
+            },
+        };
+        match (self.open_guest(guest), no_tsm) {
+            (Err(error), Some(no_tsm)) if error.kind() == ProviderErrorKind::Unsupported => Err(ProviderError::new(
+                ProviderErrorKind::Unsupported,
+                format!("no device for SNP reports. configfs-tsm: {no_tsm}. {DEVICE}: {error}"),
+            )
+            .with_source(error)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Why configfs-tsm does not serve SNP here; `None` if it does.
+    fn tsm_absence(&self) -> Result<Option<String>, ProviderError> {
+        let root = self.tsm_root.clone();
+        match bounded("attest-tsm", self.open_timeout, move || provider_of(&root)) {
+            Ok(name) if name == TSM_PROVIDER => Ok(None),
+            Ok(name) => Ok(Some(format!("the kernel's provider: expected {TSM_PROVIDER:?}, found {name:?}"))),
+            Err(error) if error.kind() == ProviderErrorKind::Unsupported => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_tsm(self) -> Result<SnpProvider, ProviderError> {
+        let tsm = Tsm::builder(TSM_PROVIDER)
+            .root(self.tsm_root)
+            .privlevel(self.vmpl)
+            .backoff(self.backoff)
+            .open_timeout(self.open_timeout)
+            .clock(self.clock);
+        Ok(SnpProvider { source: Source::Tsm(tsm.open()?) })
+    }
+
+    fn open_guest(
+        self,
+        guest: impl FnOnce() -> Result<Box<dyn Guest>, ProviderError> + Send + 'static,
+    ) -> Result<SnpProvider, ProviderError> {
+        let vmpl = self.vmpl;
+        if vmpl > 3 {
+            return Err(ProviderError::new(
+                ProviderErrorKind::Unsupported,
+                format!("VMPL: expected 0 to 3, found {vmpl}"),
+            ));
+        }
+        let worker = Worker::start("attest-sev", self.open_timeout, move || Ok(GuestDevice::new(guest()?, vmpl)))?;
+        Ok(SnpProvider { source: Source::Guest { worker, backoff: self.backoff, clock: self.clock } })
+    }
+}
+
+fn failed(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ProviderErrorKind::Failed, message)
+}
