@@ -1,5 +1,8 @@
 //! The one seam to cryptography: aws-lc-rs now, another backend for wasm later. Nothing outside this room names it.
 
+#[cfg(feature = "snp")]
+pub(crate) mod snp;
+
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use aws_lc_rs::{digest, rand};
 

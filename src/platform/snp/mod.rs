@@ -1,16 +1,29 @@
 //! AMD SEV-SNP: reports, AMD's certificate chains, policy and verification.
 
+mod cert;
 mod cert_table;
+mod chain;
+mod crl;
+mod der;
 mod fields;
+mod genuine;
+mod policy;
 #[cfg(target_os = "linux")]
 mod provider;
 mod report;
+mod roots;
 mod tcb;
 pub mod vek;
+mod verifier;
 
+pub use self::cert::{MAX_CERTIFICATE_LEN, VekCertificate, VekKind};
 pub use self::cert_table::{CertTable, CertTableEntry, CertTableError};
+pub use self::crl::MAX_CRL_LEN;
 pub use self::fields::{BitNames, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
+pub use self::genuine::{Genuineness, SnpDetails};
+pub use self::policy::SnpPolicy;
 #[cfg(target_os = "linux")]
 pub use self::provider::{SnpDevice, SnpProvider, SnpProviderBuilder};
 pub use self::report::{REPORT_LEN, ReportView, SIGNED_LEN, VERSIONS};
 pub use self::tcb::{Product, RawTcb, Tcb, UnknownProduct};
+pub use self::verifier::SnpVerifier;

@@ -44,7 +44,7 @@ impl ReportView {
     ///
     /// [`VerifyErrorKind::Malformed`] unless it has exactly [`REPORT_LEN`] bytes, one of [`VERSIONS`], a VMPL of 0 to 3
     /// (a host may ask for a report of its own, which says 0xFFFFFFFF), signature algorithm 1 (ECDSA P-384 with SHA-384)
-    /// and zeros where the ABI reserves bytes.
+    /// and zeros where the ABI reserves bytes, or bits of KEY_INFO.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, VerifyError> {
         let view = Self { bytes: bytes.into() };
         if view.bytes.len() != REPORT_LEN {
@@ -68,6 +68,12 @@ impl ReportView {
             return Err(malformed(format!(
                 "expected SIGNATURE_ALGO 1 (ECDSA P-384 with SHA-384), found {}",
                 view.signature_algo()
+            )));
+        }
+        if view.key_info().unknown() != 0 {
+            return Err(malformed(format!(
+                "expected zero in the reserved bits 5 to 31 of KEY_INFO, found {:#x}",
+                view.key_info().bits()
             )));
         }
         if let Some(offset) = view.first_reserved_byte_in_use() {
@@ -339,7 +345,7 @@ mod tests {
             for offset in 0..SIGNED_LEN {
                 let mut bytes = blank(version);
                 bytes[offset] ^= 0x80;
-                let reserved = matches!(offset, 0x4c..0x50 | 0x18b..0x1a0 | 0x1eb | 0x1ef | 0x208..)
+                let reserved = matches!(offset, 0x48..0x50 | 0x18b..0x1a0 | 0x1eb | 0x1ef | 0x208..)
                     || version < 3 && (0x188..0x18b).contains(&offset)
                     || version < 4 && (0x1f8..0x208).contains(&offset);
                 let checked_otherwise = matches!(offset, 0..4 | 0x30..0x38);

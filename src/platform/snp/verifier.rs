@@ -1,0 +1,153 @@
+//! The verifier of SEV-SNP reports: genuineness, then policy.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::cert::VekKind;
+use super::genuine::{Genuineness, SnpDetails, no_certificate, signing_key, view};
+use super::policy::SnpPolicy;
+use super::report::ReportView;
+use super::vek::{VekRequest, VekSource};
+use crate::report::{Hex, Platform, Report};
+use crate::verifier::{Claims, ReportVerifier, VerifyError, VerifyErrorKind};
+
+/// Accepts reports that AMD hardware signed and that satisfy an [`SnpPolicy`].
+///
+/// The chain of a certificate is verified once and remembered (256 chains, by certificate, never past the end of a
+/// certificate or revocation list); the report's own signature is verified each time.
+pub struct SnpVerifier {
+    genuineness: ArcSwap<Genuineness>,
+    policy: ArcSwap<SnpPolicy>,
+    revision: AtomicU64,
+    source: Option<Arc<dyn VekSource>>,
+}
+
+impl SnpVerifier {
+    /// Trusts AMD's own roots, and guests that satisfy `policy`.
+    pub fn new(policy: SnpPolicy) -> Self {
+        Self::by(Genuineness::amd(), policy)
+    }
+
+    fn by(genuineness: Genuineness, policy: SnpPolicy) -> Self {
+        Self {
+            genuineness: ArcSwap::from_pointee(genuineness),
+            policy: ArcSwap::from_pointee(policy),
+            revision: AtomicU64::new(0),
+            source: None,
+        }
+    }
+
+    /// Where to find the VCEK of a report that comes without one. Without a source such a report is refused.
+    #[must_use]
+    pub fn with_vek_source(mut self, source: impl VekSource + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Judges by these revocation lists from the start; see [`set_crls`](Self::set_crls).
+    ///
+    /// # Errors
+    ///
+    /// As [`Genuineness::with_crls`].
+    pub fn with_crls<C: AsRef<[u8]>>(self, crls: impl IntoIterator<Item = C>) -> Result<Self, VerifyError> {
+        self.set_crls(crls)?;
+        Ok(self)
+    }
+
+    /// Replaces the policy. Trust given under the one before ends.
+    pub fn set_policy(&self, policy: SnpPolicy) {
+        self.policy.store(Arc::new(policy));
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    /// Replaces all revocation lists (DER, at most one per product). Trust given under those before ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`Genuineness::with_crls`]; the lists before then stay in force.
+    pub fn set_crls<C: AsRef<[u8]>>(&self, crls: impl IntoIterator<Item = C>) -> Result<(), VerifyError> {
+        let next = self.genuineness.load().with_crls(crls)?;
+        self.genuineness.store(Arc::new(next));
+        self.revision.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    async fn certificate(
+        &self,
+        report: &Report,
+        view: &ReportView,
+        genuineness: &Genuineness,
+        now: SystemTime,
+    ) -> Result<Bytes, VerifyError> {
+        if let Some(stapled) = report.vek() {
+            return Ok(stapled.clone());
+        }
+        let source = self.source.as_ref().ok_or_else(no_certificate)?;
+        let cannot_ask = |message: &str| VerifyError::new(VerifyErrorKind::Endorsement, message);
+        if signing_key(view)? == VekKind::Vlek {
+            return Err(cannot_ask("AMD's key server has no VLEK certificates: let the server staple it"));
+        }
+        let product = view.product();
+        let product =
+            product.ok_or_else(|| cannot_ask("the report names no known product: let the server staple it"))?;
+        let check = |der: &[u8]| genuineness.endorse(view, der, now).map(|_chain| ());
+        let request = VekRequest::vcek(product.name(), &view.chip_id(), view.reported_tcb().as_bytes(), &check)?;
+        Ok(source.vek(&request).await?)
+    }
+}
+
+#[async_trait]
+impl ReportVerifier for SnpVerifier {
+    fn platforms(&self) -> Vec<Platform> {
+        vec![Platform::SNP]
+    }
+
+    async fn verify(&self, report: &Report, now: SystemTime) -> Result<Claims, VerifyError> {
+        let genuineness = self.genuineness.load_full();
+        let policy = self.policy.load_full();
+        let view = view(report)?;
+        let vek = self.certificate(report, &view, &genuineness, now).await?;
+        let details = genuineness.authenticate(view, &vek, now)?;
+        let name = policy.judge(&details)?;
+        Ok(claims(details, name))
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+}
+
+fn claims(details: SnpDetails, name: Option<&str>) -> Claims {
+    let report = details.report();
+    let claims = Claims::new(Platform::SNP, report.report_data(), report.measurement())
+        .with_fact("product", details.product().name())
+        .with_fact("tcb", details.reported_tcb().to_string())
+        .with_fact("vmpl", report.vmpl().to_string())
+        .with_fact("vek", details.vek_kind().to_string())
+        .with_valid_until(details.valid_until());
+    let claims = match details.vek().csp_id() {
+        Some(csp_id) => claims.with_fact("csp", csp_id),
+        None => claims.with_fact("chip", Hex(&details.chip_id()).to_string()),
+    };
+    let claims = match name {
+        Some(name) => claims.with_measurement_name(name),
+        None => claims,
+    };
+    claims.with_details(details)
+}
+
+impl fmt::Debug for SnpVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnpVerifier")
+            .field("policy", &self.policy.load())
+            .field("revision", &self.revision)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}

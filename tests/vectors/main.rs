@@ -1,0 +1,59 @@
+//! Real evidence gets its expected verdict: walks the manifest in the folder that `ATTEST_VECTORS` names.
+//!
+//! No entry is named here, so another folder of the same format works by changing the variable. A relative path is
+//! relative to the repository's root, wherever the test runs.
+
+mod manifest;
+#[cfg(feature = "snp")]
+mod snp;
+
+use manifest::{Entry, Folder};
+
+/// Judges one entry: what was agreed, or where the crate and the manifest disagree.
+type Handler = fn(&Entry<'_>, &[Entry<'_>]) -> Result<Agreed, String>;
+
+/// What stands behind an agreement.
+#[derive(Default)]
+pub struct Agreed {
+    /// How many negatives were derived from the entry, each refused.
+    pub derived: usize,
+}
+
+/// The handler of a kind; `None` where the crate, or this build of it, does not judge that kind.
+fn handler(kind: &str) -> Option<Handler> {
+    match kind {
+        #[cfg(feature = "snp")]
+        "snp" | "snp-negative" => Some(snp::report),
+        #[cfg(feature = "snp")]
+        "snp-cert" => Some(snp::certificate),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_vector_gets_its_expected_verdict() {
+    let Some(folder) = Folder::from_environment() else {
+        println!("skipped: ATTEST_VECTORS is not set, so no real evidence was judged");
+        return;
+    };
+    let entries = folder.entries();
+    let (mut agreed, mut derived, mut disagreements) = (0, 0, Vec::new());
+    let mut unhandled = std::collections::BTreeMap::<&str, usize>::new();
+    for entry in &entries {
+        let Some(handler) = handler(entry.kind()) else {
+            *unhandled.entry(entry.kind()).or_default() += 1;
+            continue;
+        };
+        match handler(entry, &entries) {
+            Ok(more) => {
+                agreed += 1;
+                derived += more.derived;
+            }
+            Err(reason) => disagreements.push(format!("{}: {reason}", entry.id())),
+        }
+    }
+    println!("{agreed} agreed, {} of kinds not handled {unhandled:?}", unhandled.values().sum::<usize>());
+    println!("{derived} negatives derived from them, all refused");
+    assert!(disagreements.is_empty(), "{} disagree:\n{}", disagreements.len(), disagreements.join("\n"));
+    assert!(agreed > 0 || !cfg!(feature = "snp"), "no entry of a kind that this build judges");
+}
