@@ -8,6 +8,7 @@ pub mod platform;
 pub mod protocol;
 pub mod provider;
 pub mod report;
+pub mod server;
 pub mod time;
 pub mod verifier;
 
@@ -19,4 +20,7 @@ pub use self::platform::mock;
 pub use self::protocol::{ChannelBinding, KeysDigest, Nonce};
 pub use self::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 pub use self::report::{InvalidPlatform, Platform, Report, ReportData};
+pub use self::server::{
+    AttachReport, Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, ReportLayer, Stats,
+};
 pub use self::verifier::{AnyOf, Claims, FailedRule, ReportVerifier, VerifyError, VerifyErrorKind};

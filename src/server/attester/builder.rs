@@ -1,0 +1,174 @@
+//! Setting up an attester.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::error::{AttesterError, AttesterErrorKind};
+use super::keys::{KeyRing, KeySettings};
+use super::queue::Queue;
+use super::{Attester, Core, Handle, Settings, batcher};
+use crate::crypto;
+use crate::protocol::{MAX_BATCH, Nonce};
+use crate::provider::ReportProvider;
+use crate::time::{Clock, SystemClock};
+
+/// Settings of an [`Attester`], each with a default that suits a server on real hardware.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_attest::Attester;
+/// use tower_attest::mock::MockTee;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let attester = Attester::builder(MockTee::new().provider())
+///     .name("prover.example")
+///     .report_timeout(Duration::from_secs(10))
+///     .start()
+///     .await?;
+/// assert_eq!(attester.stats().reports, 1, "the hardware has been asked once");
+/// # Ok::<(), tower_attest::AttesterError>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "an attester does nothing until it is started"]
+pub struct AttesterBuilder {
+    provider: Box<dyn ReportProvider>,
+    names: Vec<String>,
+    config: Option<[u8; 32]>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+}
+
+impl AttesterBuilder {
+    pub(super) fn new(provider: Box<dyn ReportProvider>) -> Self {
+        Self {
+            provider,
+            names: Vec::new(),
+            config: None,
+            settings: Settings {
+                queue: 4096,
+                batch: 256,
+                report_timeout: Duration::from_secs(30),
+                evidence_wait: Duration::from_secs(5),
+                epoch: Duration::from_secs(3600),
+                grace: Duration::from_secs(300),
+            },
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Adds a host name that this server answers for. A client that expects a name refuses a server without it.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+
+    /// Adds several host names. All of them together fit a key document of 4 KiB.
+    pub fn names<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.names.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// SHA-256 of the configuration that decides where plaintext goes, for clients to pin. Default: none.
+    pub fn config(mut self, digest: [u8; 32]) -> Self {
+        self.config = Some(digest);
+        self
+    }
+
+    /// How many nonces may wait for the hardware, at least 1. Default: 4 096, some 0.5 MB.
+    pub fn queue(mut self, nonces: usize) -> Self {
+        self.settings.queue = nonces;
+        self
+    }
+
+    /// How many nonces may share one report, 1 to 65 536. Default: 256, whose proofs have 392 bytes; each doubling adds
+    /// 48 to every proof.
+    pub fn batch(mut self, nonces: usize) -> Self {
+        self.settings.batch = nonces;
+        self
+    }
+
+    /// How long one report may take before the device counts as stalled. Default: 30 s, since some hosts throttle.
+    pub fn report_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.report_timeout = timeout;
+        self
+    }
+
+    /// How long a response that is ready waits for its evidence before it goes out without. Default: 5 s.
+    pub fn evidence_wait(mut self, wait: Duration) -> Self {
+        self.settings.evidence_wait = wait;
+        self
+    }
+
+    /// How long keys are used. Default: 1 h.
+    pub fn epoch(mut self, epoch: Duration) -> Self {
+        self.settings.epoch = epoch;
+        self
+    }
+
+    /// How long the previous keys still sign for clients that know only them, at most an epoch. Default: 5 min.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// Where time comes from. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Makes the first keys, spawns the task that owns the provider, and asks the hardware for one report.
+    ///
+    /// # Errors
+    ///
+    /// [`AttesterErrorKind::Configuration`] if a setting cannot work or there is no tokio runtime;
+    /// [`AttesterErrorKind::Hardware`] or [`AttesterErrorKind::Stalled`] if the hardware makes no report.
+    pub async fn start(self) -> Result<Attester, AttesterError> {
+        self.check()?;
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| wrong("runtime", "start() inside a tokio runtime", "none"))?;
+        let Self { provider, names, config, settings, clock } = self;
+        let platform = provider.platform();
+        let keys = KeySettings { names, config, epoch: settings.epoch, grace: settings.grace };
+        let keys = KeyRing::new(keys, clock.now())
+            .map_err(|error| AttesterError::new(AttesterErrorKind::Configuration, error.to_string()))?;
+        let queue = Arc::new(Queue::new(settings.queue));
+        let core = Arc::new(Core { platform, keys, queue, settings, clock });
+        let (ended_sender, ended) = watch::channel(());
+        runtime.spawn(batcher::run(Arc::clone(&core), provider, ended_sender));
+        let attester = Attester { handle: Arc::new(Handle { core, ended }) };
+        let nonce = Nonce::from_bytes(crypto::random());
+        match attester.evidence(&nonce, None).await {
+            Ok(_) => Ok(attester),
+            Err(error) => Err(error.at_start()),
+        }
+    }
+
+    fn check(&self) -> Result<(), AttesterError> {
+        let Settings { queue, batch, report_timeout, evidence_wait: _, epoch, grace } = &self.settings;
+        let most = usize::try_from(MAX_BATCH).unwrap_or(usize::MAX);
+        if *queue == 0 {
+            return Err(wrong("queue", "at least 1", "0"));
+        }
+        if !(1..=most).contains(batch) {
+            return Err(wrong("batch", &format!("1 to {most}"), &batch.to_string()));
+        }
+        if report_timeout.is_zero() {
+            return Err(wrong("report_timeout", "more than zero", "zero"));
+        }
+        if epoch.is_zero() {
+            return Err(wrong("epoch", "more than zero", "zero"));
+        }
+        if grace > epoch {
+            return Err(wrong("grace", &format!("at most the epoch, {epoch:?}"), &format!("{grace:?}")));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(setting: &str, expected: &str, found: &str) -> AttesterError {
+    AttesterError::new(AttesterErrorKind::Configuration, format!("{setting}: expected {expected}, found {found}"))
+}

@@ -1,0 +1,94 @@
+//! The server's side: a layer that signs each response and answers for the keys with evidence from the hardware.
+//!
+//! ```
+//! # #[cfg(feature = "mock")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_attest::mock::MockTee;
+//! use tower_attest::protocol::{ATTESTATION_NONCE, NonceHeader, ReportHeader};
+//! use tower_attest::{Attester, Nonce, ReportLayer};
+//!
+//! let attester = Attester::builder(MockTee::new().provider()).name("prover.example").start().await?;
+//! let service = ServiceBuilder::new()
+//!     .layer(ReportLayer::new(attester.clone()))
+//!     .service(service_fn(async |_: Request<String>| Ok::<_, std::io::Error>(Response::new("proof".to_owned()))));
+//!
+//! let nonce = NonceHeader::new(Nonce::from_bytes([7; 32]));
+//! let request = Request::get("/prove").header(ATTESTATION_NONCE, nonce.to_value()).body(String::new())?;
+//! let response = service.oneshot(request).await?;
+//!
+//! let report = ReportHeader::from_headers(response.headers())?.expect("every response to a nonce is signed");
+//! assert_eq!(report.keys, *attester.key_document().digest());
+//! assert!(report.evidence.is_some(), "this client did not say that it knows the keys");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "mock"))] fn main() {}
+//! ```
+//!
+//! # Where it stands
+//!
+//! Outermost in the whole application: outside CORS, whose lists it amends for its own fields; outside `GrpcWebLayer`;
+//! outside routers that strip prefixes, since it signs the target as the client sent it. A layer outside it must not
+//! change the status of a response. One [`ReportLayer`], cloned, serves any number of routes and connections.
+//!
+//! # What it does
+//!
+//! - `GET /.well-known/tower-attest` with a nonce: fresh evidence in JSON; 503 with `Retry-After` if there is none. Any
+//!   other method gets 405, apart from a browser's CORS preflight, which goes to the application.
+//! - A request with a valid nonce: the application answers, then the response is signed. Evidence is asked for when the
+//!   request arrives, so that the hardware works while the application does, and stands beside the signature unless the
+//!   client knows the keys, it is larger than [`header_limit`](ReportLayer::header_limit), or it is not ready
+//!   [`evidence_wait`](AttesterBuilder::evidence_wait) after the application. The application's answer never depends on
+//!   the hardware.
+//! - A request without one: passes untouched, or is refused with [`require_nonce`](ReportLayer::require_nonce).
+//! - A malformed nonce, or a binding that cannot be had: refused, see below. A plain `CONNECT`: passes, unsigned.
+//! - `Attestation-Report` is removed from every request, and from every response of the application.
+//! - Informational responses (1xx) are never signed.
+//!
+//! # Refusals
+//!
+//! Over HTTP an `application/problem+json` (RFC 9457) with a member `code`; over gRPC and gRPC-Web a trailers-only reply.
+//!
+//! | `code` | why | HTTP | gRPC |
+//! |---|---|---|---|
+//! | `malformed-nonce` | the field does not parse, or repeats | 400 | `INVALID_ARGUMENT` |
+//! | `missing-nonce` | the endpoint was asked without a nonce | 400 | |
+//! | `no-exporter` | `bind=tls-exporter`, and no exporter of our own for this connection | 400 | `INVALID_ARGUMENT` |
+//! | `target-too-long` | a target of more than 65 535 bytes | 414 | `INVALID_ARGUMENT` |
+//! | `nonce-required` | no nonce, and the server requires one | 428 | `FAILED_PRECONDITION` |
+//! | `method-not-allowed` | the endpoint was asked with another method | 405 | |
+//! | `no-evidence` | the queue is full, or the hardware fails | 503 | |
+//!
+//! # Events
+//!
+//! By `tracing`, with these names. No event holds a nonce, a key or a target.
+//!
+//! | name | level | fields |
+//! |---|---|---|
+//! | `attest.report_made` | debug | `nonces` |
+//! | `attest.report_failed` | warn | `error`, `nonces` |
+//! | `attest.device_recovered` | info | |
+//! | `attest.keys_rotated` | info | `epoch`, `digest` |
+//! | `attest.keys_kept` | error | `error` |
+//! | `attest.evidence_omitted` | debug | `reason` |
+//! | `attest.evidence_too_large` | error | `bytes` |
+//! | `attest.request_refused` | debug | `reason`: a `code` of the table above |
+
+mod attester;
+mod body;
+mod cors;
+mod endpoint;
+mod future;
+mod layer;
+mod reject;
+mod service;
+mod sign;
+#[cfg(all(test, feature = "mock"))]
+mod tests;
+
+pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
+pub use self::body::ReportBody;
+pub use self::future::ResponseFuture;
+pub use self::layer::ReportLayer;
+pub use self::service::AttachReport;

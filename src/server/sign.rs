@@ -1,0 +1,63 @@
+//! Signs the head of one response, and puts evidence beside the signature where it fits.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::attester::KeyEpoch;
+use super::cors;
+use crate::protocol::{ATTESTATION_REPORT, ChannelBinding, Evidence, Nonce, ReportHeader, ResponseStatement, Target};
+
+/// What is known of a response before it exists. Holds the keys until the head is out.
+#[derive(Debug)]
+pub(super) struct Signing {
+    pub(super) keys: Arc<KeyEpoch>,
+    pub(super) nonce: Nonce,
+    pub(super) binding: Option<ChannelBinding>,
+    pub(super) method: Method,
+    pub(super) target: Target,
+}
+
+impl Signing {
+    /// Signs the response's status. Informational responses are never signed.
+    pub(super) fn attach<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, limit: usize) {
+        if response.status().is_informational() {
+            return;
+        }
+        let value = self.header(response.status(), evidence, limit);
+        response.headers_mut().insert(ATTESTATION_REPORT, value);
+        cors::expose_report(response.headers_mut());
+    }
+
+    fn header(&self, status: StatusCode, evidence: Option<Evidence>, limit: usize) -> HeaderValue {
+        let sig = self.keys.sign(&ResponseStatement {
+            nonce: &self.nonce,
+            binding: self.binding.as_ref(),
+            keys: self.keys.digest(),
+            method: &self.method,
+            target: &self.target,
+            status,
+        });
+        let bare = ReportHeader { keys: *self.keys.digest(), sig, evidence: None };
+        evidence.and_then(|evidence| with_evidence(&bare, evidence, limit)).unwrap_or_else(|| bare.to_value())
+    }
+}
+
+/// The field with as much evidence as fits: the VEK certificate is left out first, collateral always.
+fn with_evidence(bare: &ReportHeader, evidence: Evidence, limit: usize) -> Option<HeaderValue> {
+    let whole = Evidence { report: evidence.report.without_collateral(), ..evidence };
+    let fitting = |evidence: &Evidence| {
+        let cbor = evidence.to_cbor();
+        // Base64 only grows: no need to encode what is too large already.
+        (cbor.len() <= limit).then(|| ReportHeader { evidence: Some(cbor.into()), ..bare.clone() }.to_value())
+    };
+    let fits = |value: &HeaderValue| value.len() <= limit;
+    let value = fitting(&whole).filter(fits).or_else(|| {
+        whole.report.vek()?;
+        fitting(&Evidence { report: whole.report.clone().without_vek(), ..whole.clone() }).filter(fits)
+    });
+    if value.is_none() {
+        tracing::debug!(name: "attest.evidence_omitted", reason = "too large", limit, "answered without evidence");
+    }
+    value
+}
