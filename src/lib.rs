@@ -2,7 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions))]
 
-mod connection;
+pub mod client;
 mod crypto;
 pub mod error;
 pub mod platform;
@@ -11,13 +11,11 @@ pub mod provider;
 pub mod report;
 pub mod server;
 pub mod time;
-#[cfg(feature = "tls")]
-pub mod tls;
 pub mod verifier;
 
 pub use async_trait::async_trait;
 
-pub use self::connection::ConnectionInfo;
+pub use self::client::{Attest, AttestLayer, Mode, Observation, Strength, Verdict, VerifiedReport};
 pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
 #[cfg(feature = "mock")]
 pub use self::platform::mock;

@@ -1,0 +1,68 @@
+//! Lets the verifier judge a report, in bounded time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use super::exchange::{Pending, VerifiedKeys};
+use super::service::Shared;
+use super::trust::Origin;
+use crate::error::{AttestError, ErrorKind};
+use crate::time::Sleep;
+use crate::verifier::{Claims, VerifyError};
+
+type Verify = Pin<Box<dyn Future<Output = Result<Claims, VerifyError>> + Send>>;
+
+/// One call of the verifier. What it accepts is believed from then on.
+pub(super) struct Verification {
+    verify: Verify,
+    pending: Option<Pending>,
+    at: SystemTime,
+    revision: u64,
+}
+
+impl Verification {
+    pub(super) fn new(shared: &Shared, pending: Pending) -> Self {
+        let at = shared.now().wall;
+        let revision = shared.revision();
+        let verifier = Arc::clone(&shared.settings.verifier);
+        let report = pending.report().clone();
+        let verify = Box::pin(async move { verifier.verify(&report, at).await });
+        Self { verify, pending: Some(pending), at, revision }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        shared: &Shared,
+        origin: &Origin,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<VerifiedKeys>, AttestError>> {
+        let Poll::Ready(verified) = self.verify.as_mut().poll(cx) else { return Poll::Pending };
+        let Some(pending) = self.pending.take() else { return Poll::Pending };
+        Poll::Ready(pending.finish(verified, self.at).and_then(|keys| {
+            if shared.revision() != self.revision {
+                let message = "the verifier's policy or revocation data changed while it verified: retry";
+                return Err(AttestError::new(ErrorKind::Unavailable, message));
+            }
+            shared.trust.trust(origin, &keys, self.revision);
+            Ok(keys)
+        }))
+    }
+}
+
+/// The layer's own time limit. Its timer starts when something first has to be waited for.
+#[derive(Default)]
+pub(super) struct Deadline(Option<Sleep>);
+
+impl Deadline {
+    /// Ready with an error once the time is up.
+    pub(super) fn poll(&mut self, shared: &Shared, doing: &str, cx: &mut Context<'_>) -> Poll<AttestError> {
+        let timeout = shared.settings.timeout;
+        let sleep = self.0.get_or_insert_with(|| shared.settings.clock.sleep(timeout));
+        sleep
+            .as_mut()
+            .poll(cx)
+            .map(|()| AttestError::new(ErrorKind::Timeout, format!("expected {doing} within {timeout:?}")))
+    }
+}
