@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions))]
 
 pub mod client;
+mod connection;
 mod crypto;
 pub mod error;
 pub mod platform;
@@ -11,11 +12,14 @@ pub mod provider;
 pub mod report;
 pub mod server;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod verifier;
 
 pub use async_trait::async_trait;
 
 pub use self::client::{Attest, AttestLayer, Mode, Observation, Strength, Verdict, VerifiedReport};
+pub use self::connection::ConnectionInfo;
 pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
 #[cfg(feature = "mock")]
 pub use self::platform::mock;

@@ -1,0 +1,185 @@
+//! Where a listener's certificate comes from, and which clients it takes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::super::binding::{VERSIONS, provider};
+use super::pem::PemFiles;
+use crate::error::BoxError;
+
+/// A listener's TLS settings. TLS 1.3 only; no early data, no session tickets, no resumption: each connection makes
+/// a full handshake of its own, so that no exporter rests on another connection's secrets.
+///
+/// ```
+/// use tower_attest::tls::Tls;
+///
+/// let tls = Tls::self_signed("prover.example")?.alpn(["h2"]);
+/// assert!(tls.certificate().is_some());
+/// # Ok::<(), tower_attest::tls::TlsConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Tls {
+    resolver: Arc<dyn ResolvesServerCert>,
+    files: Option<Arc<PemFiles>>,
+    certificate: Option<CertificateDer<'static>>,
+    client_auth: Arc<dyn ClientCertVerifier>,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl Tls {
+    /// A certificate for one name with an ECDSA P-256 key that is made in this process and never leaves it.
+    ///
+    /// Clients must use `dangerous_trust_attestation_alone()`, or trust [`certificate`](Self::certificate) as a root.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::SelfSigned`] if `name` is not a DNS name or an IP address.
+    pub fn self_signed(name: impl Into<String>) -> Result<Self, TlsConfigError> {
+        Self::self_signed_names([name.into()])
+    }
+
+    /// The same for several names.
+    ///
+    /// # Errors
+    ///
+    /// As [`self_signed`](Self::self_signed).
+    pub fn self_signed_names(names: impl IntoIterator<Item = String>) -> Result<Self, TlsConfigError> {
+        let made = rcgen::generate_simple_self_signed(names.into_iter().collect::<Vec<_>>())
+            .map_err(|error| TlsConfigError::SelfSigned(error.into()))?;
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let key = certified_key(vec![certificate.clone()], key)?;
+        Ok(Self { certificate: Some(certificate), ..Self::resolver(Arc::new(SingleCertAndKey::from(key))) })
+    }
+
+    /// A certificate chain and its private key from PEM files.
+    ///
+    /// The files are looked at before each handshake and read again when they have changed. While they cannot be read,
+    /// or do not belong together, the last good pair serves and a warning is logged (`tls certificate not reloaded`).
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::Pem`] if a file cannot be read or holds no certificate or key, [`TlsConfigError::Certificate`]
+    /// if they do not belong together.
+    pub fn pem(certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, TlsConfigError> {
+        let files = Arc::new(PemFiles::open(certificates.into(), key.into())?);
+        Ok(Self { files: Some(Arc::clone(&files)), ..Self::resolver(files) })
+    }
+
+    /// A certificate resolver of one's own, such as an ACME client's.
+    pub fn resolver(resolver: Arc<dyn ResolvesServerCert>) -> Self {
+        Self {
+            resolver,
+            files: None,
+            certificate: None,
+            client_auth: Arc::new(NoClientAuth),
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+
+    /// Refuses clients without a certificate that chains to one of `roots`.
+    ///
+    /// The client's certificate reaches this server encrypted, but before the client has verified any evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::ClientRoots`] if `roots` is empty.
+    pub fn require_client_certificate(self, roots: RootCertStore) -> Result<Self, TlsConfigError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        self.client_auth(verifier.build())
+    }
+
+    /// Asks for a client certificate and takes clients without one. One that does not chain to `roots` is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`require_client_certificate`](Self::require_client_certificate).
+    pub fn accept_client_certificate(self, roots: RootCertStore) -> Result<Self, TlsConfigError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        self.client_auth(verifier.allow_unauthenticated().build())
+    }
+
+    fn client_auth(
+        self,
+        verifier: Result<Arc<dyn ClientCertVerifier>, impl Into<BoxError>>,
+    ) -> Result<Self, TlsConfigError> {
+        let client_auth = verifier.map_err(|error| TlsConfigError::ClientRoots(error.into()))?;
+        Ok(Self { client_auth, ..self })
+    }
+
+    /// The protocols offered, preferred first. Default: `h2`, `http/1.1`.
+    #[must_use]
+    pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.alpn = protocols.into_iter().map(|protocol| protocol.as_ref().to_vec()).collect();
+        self
+    }
+
+    /// The self-signed certificate; `None` for the other kinds.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificate.as_ref()
+    }
+
+    /// The files to look at before each handshake.
+    pub(super) fn files(&self) -> Option<Arc<PemFiles>> {
+        self.files.clone()
+    }
+
+    pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)
+            .map_err(TlsConfigError::Certificate)?
+            .with_client_cert_verifier(Arc::clone(&self.client_auth))
+            .with_cert_resolver(Arc::clone(&self.resolver));
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("resolver", &self.resolver).field("alpn", &self.alpn.len()).finish_non_exhaustive()
+    }
+}
+
+/// A chain and its key, checked to belong together.
+pub(super) fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, TlsConfigError> {
+    CertifiedKey::from_der(chain, key, &provider()).map_err(TlsConfigError::Certificate)
+}
+
+/// Why TLS settings cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsConfigError {
+    /// A PEM file cannot be read, or does not hold what it should.
+    #[error("{}: expected a PEM file with {expected}: {source}", path.display())]
+    Pem {
+        /// Which file.
+        path: PathBuf,
+        /// What should be in it.
+        expected: &'static str,
+        /// What is wrong.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The certificate or its key is refused by rustls, or they do not belong together.
+    #[error("certificate and key: {0}")]
+    Certificate(#[source] rustls::Error),
+    /// No certificate can be made for these names.
+    #[error("self-signed certificate: {0}")]
+    SelfSigned(#[source] BoxError),
+    /// The roots cannot judge certificates.
+    #[error("roots: {0}")]
+    ClientRoots(#[source] BoxError),
+}
