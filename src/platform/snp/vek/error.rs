@@ -31,6 +31,8 @@ pub enum EndorsementErrorKind {
     Unavailable,
     /// The source's answer is not acceptable: too large, a redirect, not the endorsement that was asked for.
     Refused,
+    /// A setting that cannot work.
+    Configuration,
 }
 
 impl fmt::Display for EndorsementErrorKind {
@@ -42,6 +44,7 @@ impl fmt::Display for EndorsementErrorKind {
             }
             Self::Unavailable => f.write_str("endorsement source unavailable"),
             Self::Refused => f.write_str("endorsement source's answer refused"),
+            Self::Configuration => f.write_str("endorsement source misconfigured"),
         }
     }
 }
@@ -55,6 +58,12 @@ impl EndorsementError {
     /// The same, caused by `source`.
     pub fn with_source(kind: EndorsementErrorKind, message: impl Into<Arc<str>>, source: impl Into<BoxError>) -> Self {
         Self { kind, message: message.into(), source: Some(Arc::from(source.into())) }
+    }
+
+    /// The same failure under another kind.
+    pub(super) fn with_kind(mut self, kind: EndorsementErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// What kind of failure it is.
@@ -90,6 +99,7 @@ impl From<EndorsementError> for VerifyError {
                 VerifyErrorKind::Unavailable
             }
             EndorsementErrorKind::NotFound | EndorsementErrorKind::Refused => VerifyErrorKind::Endorsement,
+            EndorsementErrorKind::Configuration => VerifyErrorKind::Configuration,
         };
         VerifyError::with_source(kind, error.to_string(), error)
     }

@@ -1,6 +1,9 @@
 //! Where endorsements that did not come with the report are found: VCEK certificates and CRLs.
 
+mod directory;
 mod error;
+mod kds;
+mod memory;
 mod request;
 
 use std::fmt;
@@ -9,8 +12,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::directory::{NoSource, VekDirectory};
 pub use self::error::{EndorsementError, EndorsementErrorKind};
+pub use self::kds::KdsClient;
+pub use self::memory::MemoryVeks;
 pub use self::request::{VekId, VekRequest};
+
+/// The largest certificate that is read from anywhere, in bytes.
+pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
+
+/// The largest CRL that is read from anywhere, in bytes.
+pub const MAX_CRL_LEN: usize = 1024 * 1024;
 
 /// Finds the VCEK certificate of a report that came without one.
 ///

@@ -79,7 +79,7 @@ enum Product {
 }
 
 impl VekId {
-    fn new(product: &str, chip_id: &[u8; 64], reported_tcb: &[u8; 8]) -> Result<Self, EndorsementError> {
+    pub(super) fn new(product: &str, chip_id: &[u8; 64], reported_tcb: &[u8; 8]) -> Result<Self, EndorsementError> {
         let refuse = |message: String| Err(EndorsementError::new(EndorsementErrorKind::NotFound, message));
         let product = match product {
             "Milan" => Product::Milan,

@@ -1,0 +1,168 @@
+//! Endorsements kept as files, for machines without network and across restarts.
+//!
+//! ```
+//! # tokio_test::block_on(async {
+//! use tower_attest::platform::snp::vek::{MemoryVeks, VekDirectory};
+//!
+//! // Files only. `.then(kds)` would ask AMD for what is not there, and `.write_back()` keep the answer.
+//! let source = MemoryVeks::new(VekDirectory::new("/var/lib/prover/endorsements"));
+//! # let _ = source;
+//! # });
+//! ```
+
+use std::error::Error as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{EndorsementError, EndorsementErrorKind, MAX_CERTIFICATE_LEN, VekId, VekRequest, VekSource};
+use crate::report::Hex;
+
+/// A directory of certificates, in front of another source or alone.
+///
+/// File names are made from numbers and hexadecimal digits alone, in lower case, so that no report can name a file
+/// elsewhere. One VCEK (DER, at most 16 KiB) is `vcek-{product}-{hwid}-{tcb}.der`, where `hwid` is the chip id as in
+/// AMD's URLs (128 digits, on Turin 16) and `tcb` the components in the order of AMD's URLs, two digits each:
+///
+/// ```text
+/// vcek-milan-7c68…4d01-03000873.der                  bl 3, tee 0, snp 8, ucode 115
+/// vcek-turin-4dc7f01200a61e4b-0102030405.der         fmc 1, bl 2, tee 3, snp 4, ucode 5
+/// ```
+///
+/// A file that is too large, is no regular file or fails the verifier's check is passed over, with a warning. Files are
+/// read on tokio's blocking threads.
+#[derive(Debug)]
+pub struct VekDirectory<S = NoSource> {
+    path: PathBuf,
+    next: S,
+    write_back: bool,
+}
+
+/// The end of a chain of sources: finds nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSource;
+
+#[async_trait]
+impl VekSource for NoSource {
+    async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
+        Err(EndorsementError::new(
+            EndorsementErrorKind::NotFound,
+            format!("{} is in none of the sources", request.id()),
+        ))
+    }
+}
+
+impl VekDirectory {
+    /// Reads files below `path`. The directory need not exist before something is written back.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), next: NoSource, write_back: false }
+    }
+}
+
+impl<S> VekDirectory<S> {
+    /// Asks `source` for what is not in the directory.
+    pub fn then<T>(self, source: T) -> VekDirectory<T> {
+        VekDirectory { path: self.path, next: source, write_back: self.write_back }
+    }
+
+    /// Keeps in the directory what the next source finds and the verifier's check accepts. A file appears whole or not
+    /// at all, with mode 0644 on Unix. Where it cannot be written there is a warning, and the certificate is still used.
+    #[must_use]
+    pub fn write_back(mut self) -> Self {
+        self.write_back = true;
+        self
+    }
+
+    /// Where the certificate of `id` is kept.
+    pub fn file_of(&self, id: &VekId) -> PathBuf {
+        self.path.join(file_name(id))
+    }
+
+    /// The source that is asked next.
+    pub fn get_ref(&self) -> &S {
+        &self.next
+    }
+}
+
+#[async_trait]
+impl<S: VekSource> VekSource for VekDirectory<S> {
+    async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
+        let file = self.file_of(&request.id());
+        if let Some(der) = read(&file, MAX_CERTIFICATE_LEN).await {
+            match request.check(&der) {
+                Ok(()) => return Ok(der),
+                Err(error) => {
+                    tracing::warn!(file = %file.display(), %error, cause = error.source(), "snp.endorsement_file.refused");
+                }
+            }
+        }
+        let der = self.next.vek(request).await?;
+        request.check(&der)?;
+        if self.write_back {
+            write(file, der.clone()).await;
+        }
+        Ok(der)
+    }
+}
+
+fn file_name(id: &VekId) -> String {
+    let tcb: Vec<u8> = id.spls().map(|(_, spl)| spl).collect();
+    format!("vcek-{}-{}-{}.der", id.product().to_ascii_lowercase(), Hex(id.hwid()), Hex(&tcb))
+}
+
+/// The content of `file`, or `None` where there is none that could be used.
+pub(super) async fn read(file: &Path, limit: usize) -> Option<Bytes> {
+    let path = file.to_owned();
+    let outcome = tokio::task::spawn_blocking(move || read_blocking(&path, limit)).await.map_err(io::Error::other);
+    match outcome.and_then(|read| read) {
+        Ok(content) => Some(content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "snp.endorsement_file.unreadable");
+            None
+        }
+    }
+}
+
+fn read_blocking(file: &Path, limit: usize) -> io::Result<Bytes> {
+    // Before it is opened: opening a FIFO would wait for its writer.
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut content = Vec::new();
+    File::open(file)?.take(bound).read_to_end(&mut content)?;
+    if content.len() > limit {
+        return Err(io::Error::other(format!("expected at most {limit} bytes, found more")));
+    }
+    Ok(content.into())
+}
+
+/// Puts `content` into `file`, whole or not at all.
+pub(super) async fn write(file: PathBuf, content: Bytes) {
+    let path = file.clone();
+    let outcome = tokio::task::spawn_blocking(move || write_blocking(&path, &content)).await.map_err(io::Error::other);
+    if let Err(error) = outcome.and_then(|written| written) {
+        tracing::warn!(file = %file.display(), %error, "snp.endorsement_file.not_written");
+    }
+}
+
+fn write_blocking(file: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".endorsement-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut temporary = builder.tempfile_in(directory)?;
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

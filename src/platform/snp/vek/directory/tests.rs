@@ -1,0 +1,170 @@
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use super::*;
+use crate::verifier::{VerifyError, VerifyErrorKind};
+
+#[derive(Debug)]
+struct Next {
+    answer: &'static [u8],
+    asked: AtomicUsize,
+}
+
+impl Next {
+    fn with(answer: &'static [u8]) -> Self {
+        Self { answer, asked: AtomicUsize::new(0) }
+    }
+}
+
+#[async_trait]
+impl VekSource for Next {
+    async fn vek(&self, _: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
+        self.asked.fetch_add(1, SeqCst);
+        Ok(Bytes::from_static(self.answer))
+    }
+}
+
+fn good(der: &[u8]) -> Result<(), VerifyError> {
+    if der == b"good" { Ok(()) } else { Err(VerifyError::new(VerifyErrorKind::Mismatch, "another chip")) }
+}
+
+fn request() -> VekRequest<'static> {
+    VekRequest::vcek("Milan", &[0xab; 64], &[3, 0, 0, 0, 0, 0, 8, 115], &good).unwrap()
+}
+
+fn any_length(_: &[u8]) -> Result<(), VerifyError> {
+    Ok(())
+}
+
+fn place() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn names(place: &tempfile::TempDir) -> Vec<String> {
+    fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn file_names_are_those_that_the_documentation_promises() {
+    let expected = format!("vcek-milan-{}-03000873.der", "ab".repeat(64));
+    assert_eq!(file_name(&request().id()), expected);
+    let mut chip = [0; 64];
+    chip[..8].copy_from_slice(&[0x4d, 0xc7, 0xf0, 0x12, 0, 0xa6, 0x1e, 0x4b]);
+    let turin = VekRequest::vcek("Turin", &chip, &[1, 2, 3, 4, 0, 0, 0, 5], &good).unwrap();
+    assert_eq!(file_name(&turin.id()), "vcek-turin-4dc7f01200a61e4b-0102030405.der");
+}
+
+#[test]
+fn file_names_stay_in_the_directory_whatever_the_report_says() {
+    for (product, chip) in
+        [("Milan", *b"../../../../../../../../../../../../../../../../../../etc/passwd"), ("Genoa", [b'/'; 64])]
+    {
+        let id = VekRequest::vcek(product, &chip, &[b'/', b'.', 0, 0, 0, 0, b'\\', b'/'], &good).unwrap().id();
+        let name = file_name(&id);
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'), "{name}");
+        assert_eq!(name.matches('.').count(), 1);
+        assert_eq!(VekDirectory::new("/place").file_of(&id).parent(), Some(Path::new("/place")));
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_used_and_the_next_source_is_not_asked() {
+    let place = place();
+    let source = VekDirectory::new(place.path()).then(Next::with(b"good"));
+    fs::write(source.file_of(&request().id()), b"good").unwrap();
+    assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
+    assert_eq!(source.get_ref().asked.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_directory_without_the_file_says_not_found() {
+    let place = place();
+    for path in [place.path().to_owned(), place.path().join("missing")] {
+        let error = VekDirectory::new(path).vek(&request()).await.unwrap_err();
+        assert_eq!(error.kind(), EndorsementErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_fails_the_check_is_passed_over_and_replaced() {
+    let place = place();
+    let source = VekDirectory::new(place.path()).then(Next::with(b"good")).write_back();
+    let file = source.file_of(&request().id());
+    fs::write(&file, b"evil").unwrap();
+    assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
+    assert_eq!(fs::read(&file).unwrap(), b"good");
+}
+
+#[tokio::test]
+async fn a_file_larger_than_a_certificate_is_passed_over() {
+    let place = place();
+    let source = VekDirectory::new(place.path());
+    let request = VekRequest::vcek("Milan", &[0xab; 64], &[0; 8], &any_length).unwrap();
+    let file = source.file_of(&request.id());
+    fs::write(&file, vec![0; MAX_CERTIFICATE_LEN]).unwrap();
+    assert_eq!(source.vek(&request).await.unwrap().len(), MAX_CERTIFICATE_LEN);
+    fs::write(&file, vec![0; MAX_CERTIFICATE_LEN + 1]).unwrap();
+    assert_eq!(source.vek(&request).await.unwrap_err().kind(), EndorsementErrorKind::NotFound);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_passed_over() {
+    let place = place();
+    let source = VekDirectory::new(place.path());
+    let file = source.file_of(&request().id());
+    std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+    let error = read_blocking(&file, 4).unwrap_err();
+    assert!(error.to_string().contains("regular"), "{error}");
+    assert_eq!(source.vek(&request()).await.unwrap_err().kind(), EndorsementErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn write_back_keeps_what_was_found_in_one_whole_file() {
+    let place = place();
+    let source = VekDirectory::new(place.path().join("made")).then(Next::with(b"good")).write_back();
+    source.vek(&request()).await.unwrap();
+    source.vek(&request()).await.unwrap();
+    assert_eq!(source.get_ref().asked.load(SeqCst), 1);
+    let made = fs::read_dir(place.path().join("made")).unwrap().count();
+    assert_eq!(made, 1, "no temporary file is left");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(source.file_of(&request().id())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o444, 0o444, "others may read it: {mode:o}");
+    }
+}
+
+#[tokio::test]
+async fn a_fetched_certificate_that_fails_the_check_is_not_written() {
+    let place = place();
+    let source = VekDirectory::new(place.path()).then(Next::with(b"evil")).write_back();
+    let error = source.vek(&request()).await.unwrap_err();
+    assert_eq!(VerifyError::from(error).kind(), VerifyErrorKind::Mismatch);
+    assert_eq!(names(&place), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_written_unless_asked_for() {
+    let place = place();
+    VekDirectory::new(place.path()).then(Next::with(b"good")).vek(&request()).await.unwrap();
+    assert_eq!(names(&place), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_does_not_hide_the_certificate() {
+    let place = place();
+    let occupied = place.path().join("file");
+    fs::write(&occupied, b"").unwrap();
+    let source = VekDirectory::new(occupied).then(Next::with(b"good")).write_back();
+    assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
+}
+
+#[test]
+fn a_write_that_fails_half_way_leaves_no_file() {
+    let place = place();
+    let target = place.path().join("vcek.der");
+    fs::create_dir(&target).unwrap();
+    write_blocking(&target, b"good").unwrap_err();
+    assert_eq!(names(&place), ["vcek.der"]);
+}

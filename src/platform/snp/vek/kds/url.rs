@@ -1,0 +1,71 @@
+//! The URLs of AMD's "VCEK Certificate and KDS Interface Specification" (57230), section 4.
+
+use std::fmt::Write as _;
+
+use http::Uri;
+
+use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind, VekId};
+use crate::report::Hex;
+
+/// AMD's own service.
+pub(super) const AMD: &str = "https://kdsintf.amd.com";
+
+/// `/vcek/v1/{product}/{hwid}?[fmcSPL=..&]blSPL=..&teeSPL=..&snpSPL=..&ucodeSPL=..`, the numbers in decimal.
+pub(super) fn vcek(id: &VekId) -> String {
+    let mut path = format!("/vcek/v1/{}/{}", id.product(), Hex(id.hwid()));
+    for (position, (name, spl)) in id.spls().enumerate() {
+        let separator = if position == 0 { '?' } else { '&' };
+        // Writing to a string cannot fail.
+        let _ = write!(path, "{separator}{name}={spl:02}");
+    }
+    path
+}
+
+/// A base URL in the form in which paths are put behind it.
+pub(super) fn base(url: &str) -> Result<String, EndorsementError> {
+    let refuse = |found: &str| {
+        let message = format!("expected a base URL such as {AMD}, found {url:?}{found}");
+        EndorsementError::new(EndorsementErrorKind::Configuration, message)
+    };
+    let uri: Uri = url.parse().map_err(|_| refuse(""))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        return Err(refuse(": neither http nor https with a host"));
+    }
+    if uri.query().is_some() {
+        return Err(refuse(" with a query"));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_milan_url_has_the_whole_chip_id_and_four_components() {
+        let id = VekId::new("Milan", &[0xab; 64], &[3, 0, 0, 0, 0, 0, 8, 115]).unwrap();
+        let expected = format!("/vcek/v1/Milan/{}?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115", "ab".repeat(64));
+        assert_eq!(vcek(&id), expected);
+    }
+
+    #[test]
+    fn a_turin_url_has_the_short_chip_id_and_the_fmc_first() {
+        let mut chip = [0; 64];
+        chip[..8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        let id = VekId::new("Turin", &chip, &[1, 2, 3, 4, 0, 0, 0, 255]).unwrap();
+        let expected = "/vcek/v1/Turin/0102030405060708?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=255";
+        assert_eq!(vcek(&id), expected);
+    }
+
+    #[test]
+    fn a_base_url_is_http_or_https_with_a_host_and_without_a_query() {
+        assert_eq!(base("https://kds.example/").unwrap(), "https://kds.example");
+        assert_eq!(base("http://127.0.0.1:80/mirror/amd/").unwrap(), "http://127.0.0.1:80/mirror/amd");
+        for url in
+            ["", "kds.example", "ftp://kds.example", "https://", "/vcek", "https://kds.example?x=1", "https://a b"]
+        {
+            let error = base(url).unwrap_err();
+            assert_eq!(error.kind(), EndorsementErrorKind::Configuration, "{url:?}");
+        }
+    }
+}
