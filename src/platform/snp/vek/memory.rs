@@ -171,6 +171,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::platform::snp::{Product, RawTcb};
     use crate::time::ManualClock;
     use crate::verifier::{VerifyError, VerifyErrorKind};
 
@@ -202,8 +203,12 @@ mod tests {
         if der == b"good" { Ok(()) } else { Err(VerifyError::new(VerifyErrorKind::Mismatch, "another chip")) }
     }
 
+    fn id(chip: u8) -> VekId {
+        VekId::new(Product::Milan, [chip; 64], RawTcb::default()).unwrap()
+    }
+
     fn request(chip: u8) -> VekRequest<'static> {
-        VekRequest::vcek("Milan", &[chip; 64], &[0; 8], &good).unwrap()
+        VekRequest::of(id(chip), &good)
     }
 
     fn asked(cache: &MemoryVeks<Scripted>) -> usize {
@@ -324,7 +329,7 @@ mod tests {
         let renewed = |der: &[u8]| {
             if der == b"renewed" { Ok(()) } else { Err(VerifyError::new(VerifyErrorKind::Endorsement, "expired")) }
         };
-        let later = VekRequest::vcek("Milan", &[1; 64], &[0; 8], &renewed).unwrap();
+        let later = VekRequest::of(id(1), &renewed);
         assert_eq!(cache.vek(&later).await.unwrap(), &b"renewed"[..]);
         assert_eq!(asked(&cache), 2);
     }

@@ -110,7 +110,7 @@ impl<S: VekSource> VekSource for VekDirectory<S> {
 
 fn file_name(id: &VekId) -> String {
     let tcb: Vec<u8> = id.spls().map(|(_, spl)| spl).collect();
-    format!("vcek-{}-{}-{}.der", id.product().to_ascii_lowercase(), Hex(id.hwid()), Hex(&tcb))
+    format!("vcek-{}-{}-{}.der", id.product().name().to_ascii_lowercase(), Hex(id.hwid()), Hex(&tcb))
 }
 
 /// The content of `file`, or `None` where there is none that could be used.

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
+use crate::platform::snp::{Product, RawTcb};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 #[derive(Debug)]
@@ -27,8 +28,12 @@ fn good(der: &[u8]) -> Result<(), VerifyError> {
     if der == b"good" { Ok(()) } else { Err(VerifyError::new(VerifyErrorKind::Mismatch, "another chip")) }
 }
 
+fn id(product: Product, chip: [u8; 64], tcb: [u8; 8]) -> VekId {
+    VekId::new(product, chip, RawTcb::new(tcb)).unwrap()
+}
+
 fn request() -> VekRequest<'static> {
-    VekRequest::vcek("Milan", &[0xab; 64], &[3, 0, 0, 0, 0, 0, 8, 115], &good).unwrap()
+    VekRequest::of(id(Product::Milan, [0xab; 64], [3, 0, 0, 0, 0, 0, 8, 115]), &good)
 }
 
 fn any_length(_: &[u8]) -> Result<(), VerifyError> {
@@ -49,16 +54,17 @@ fn file_names_are_those_that_the_documentation_promises() {
     assert_eq!(file_name(&request().id()), expected);
     let mut chip = [0; 64];
     chip[..8].copy_from_slice(&[0x4d, 0xc7, 0xf0, 0x12, 0, 0xa6, 0x1e, 0x4b]);
-    let turin = VekRequest::vcek("Turin", &chip, &[1, 2, 3, 4, 0, 0, 0, 5], &good).unwrap();
-    assert_eq!(file_name(&turin.id()), "vcek-turin-4dc7f01200a61e4b-0102030405.der");
+    let turin = id(Product::Turin, chip, [1, 2, 3, 4, 0, 0, 0, 5]);
+    assert_eq!(file_name(&turin), "vcek-turin-4dc7f01200a61e4b-0102030405.der");
 }
 
 #[test]
 fn file_names_stay_in_the_directory_whatever_the_report_says() {
-    for (product, chip) in
-        [("Milan", *b"../../../../../../../../../../../../../../../../../../etc/passwd"), ("Genoa", [b'/'; 64])]
-    {
-        let id = VekRequest::vcek(product, &chip, &[b'/', b'.', 0, 0, 0, 0, b'\\', b'/'], &good).unwrap().id();
+    for (product, chip) in [
+        (Product::Milan, *b"../../../../../../../../../../../../../../../../../../etc/passwd"),
+        (Product::Genoa, [b'/'; 64]),
+    ] {
+        let id = id(product, chip, [b'/', b'.', 0, 0, 0, 0, b'\\', b'/']);
         let name = file_name(&id);
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'), "{name}");
         assert_eq!(name.matches('.').count(), 1);
@@ -98,7 +104,7 @@ async fn a_file_that_fails_the_check_is_passed_over_and_replaced() {
 async fn a_file_larger_than_a_certificate_is_passed_over() {
     let place = place();
     let source = VekDirectory::new(place.path());
-    let request = VekRequest::vcek("Milan", &[0xab; 64], &[0; 8], &any_length).unwrap();
+    let request = VekRequest::of(id(Product::Milan, [0xab; 64], [0; 8]), &any_length);
     let file = source.file_of(&request.id());
     fs::write(&file, vec![0; MAX_CERTIFICATE_LEN]).unwrap();
     assert_eq!(source.vek(&request).await.unwrap().len(), MAX_CERTIFICATE_LEN);

@@ -40,10 +40,11 @@ pub(super) fn base(url: &str) -> Result<String, EndorsementError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::snp::{Product, RawTcb};
 
     #[test]
     fn a_milan_url_has_the_whole_chip_id_and_four_components() {
-        let id = VekId::new("Milan", &[0xab; 64], &[3, 0, 0, 0, 0, 0, 8, 115]).unwrap();
+        let id = VekId::new(Product::Milan, [0xab; 64], RawTcb::new([3, 0, 0, 0, 0, 0, 8, 115])).unwrap();
         let expected = format!("/vcek/v1/Milan/{}?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115", "ab".repeat(64));
         assert_eq!(vcek(&id), expected);
     }
@@ -52,7 +53,7 @@ mod tests {
     fn a_turin_url_has_the_short_chip_id_and_the_fmc_first() {
         let mut chip = [0; 64];
         chip[..8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        let id = VekId::new("Turin", &chip, &[1, 2, 3, 4, 0, 0, 0, 255]).unwrap();
+        let id = VekId::new(Product::Turin, chip, RawTcb::new([1, 2, 3, 4, 0, 0, 0, 255])).unwrap();
         let expected = "/vcek/v1/Turin/0102030405060708?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=255";
         assert_eq!(vcek(&id), expected);
     }
