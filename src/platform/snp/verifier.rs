@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::cert::VekKind;
 use super::genuine::{Genuineness, SnpDetails, no_certificate, signing_key, view};
 use super::policy::SnpPolicy;
 use super::report::ReportView;
@@ -89,15 +88,14 @@ impl SnpVerifier {
             return Ok(stapled.clone());
         }
         let source = self.source.as_ref().ok_or_else(no_certificate)?;
-        let cannot_ask = |message: &str| VerifyError::new(VerifyErrorKind::Endorsement, message);
-        if signing_key(view)? == VekKind::Vlek {
-            return Err(cannot_ask("AMD's key server has no VLEK certificates: let the server staple it"));
-        }
-        let product = view.product();
-        let product =
-            product.ok_or_else(|| cannot_ask("the report names no known product: let the server staple it"))?;
+        signing_key(view)?;
+        let product = view.product().ok_or_else(|| {
+            let message =
+                "the report names no known product, so that no VCEK can be asked for: let the server staple it";
+            VerifyError::new(VerifyErrorKind::Endorsement, message)
+        })?;
         let check = |der: &[u8]| genuineness.endorse(view, der, now).map(|_chain| ());
-        let request = VekRequest::vcek(product.name(), &view.chip_id(), view.reported_tcb().as_bytes(), &check)?;
+        let request = VekRequest::new(view, product, &check)?;
         Ok(source.vek(&request).await?)
     }
 }

@@ -18,12 +18,6 @@ pub use self::kds::KdsClient;
 pub use self::memory::MemoryVeks;
 pub use self::request::{VekId, VekRequest};
 
-/// The largest certificate that is read from anywhere, in bytes.
-pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
-
-/// The largest CRL that is read from anywhere, in bytes.
-pub const MAX_CRL_LEN: usize = 1024 * 1024;
-
 /// Finds the VCEK certificate of a report that came without one.
 ///
 /// A VLEK has no such source: AMD issues it to a cloud provider, whose host hands it to the guest; it must be stapled.

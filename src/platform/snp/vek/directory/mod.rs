@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{EndorsementError, EndorsementErrorKind, MAX_CERTIFICATE_LEN, VekId, VekRequest, VekSource};
+use super::{EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
+use crate::platform::snp::MAX_CERTIFICATE_LEN;
 use crate::report::Hex;
 
 /// A directory of certificates, in front of another source or alone.

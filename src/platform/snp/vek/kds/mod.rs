@@ -45,8 +45,9 @@ use tower_service::Service;
 
 use self::gate::Gate;
 use self::response::Failure;
-use super::{EndorsementError, EndorsementErrorKind, MAX_CERTIFICATE_LEN, VekRequest, VekSource};
+use super::{EndorsementError, EndorsementErrorKind, VekRequest, VekSource};
 use crate::error::BoxError;
+use crate::platform::snp::MAX_CERTIFICATE_LEN;
 use crate::time::{Clock, SystemClock};
 
 /// A client of AMD's Key Distribution Service, or of a mirror that speaks the same URLs.

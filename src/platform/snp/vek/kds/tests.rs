@@ -295,7 +295,7 @@ async fn the_url_is_the_base_and_amds_path() {
     let service = tower::service_fn(|request: Request<Empty<Bytes>>| {
         ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(request.uri().to_string())))))
     });
-    let kds = KdsClient::new(service.clone());
+    let kds = KdsClient::new(service);
     assert!(ask(&kds).await.unwrap().starts_with(b"https://kdsintf.amd.com/vcek/v1/Milan/0101"));
     let mirror = KdsClient::new(service).with_base_url("http://mirror.example:81/amd/").unwrap();
     assert!(ask(&mirror).await.unwrap().starts_with(b"http://mirror.example:81/amd/vcek/v1/Milan/0101"));
