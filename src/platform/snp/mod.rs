@@ -12,7 +12,11 @@ mod policy;
 mod provider;
 mod report;
 mod roots;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod tcb;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 pub mod vek;
 mod verifier;
 

@@ -33,6 +33,12 @@ impl SnpVerifier {
         Self::by(Genuineness::amd(), policy)
     }
 
+    /// Trusts the simulator, whose keys everybody knows, and **not** AMD. For tests only.
+    #[cfg(feature = "sim")]
+    pub fn trusting_simulator(policy: SnpPolicy, amd: &super::sim::SimulatedAmd) -> Self {
+        Self::by(Genuineness::trusting_simulator(amd), policy)
+    }
+
     fn by(genuineness: Genuineness, policy: SnpPolicy) -> Self {
         Self {
             genuineness: ArcSwap::from_pointee(genuineness),
