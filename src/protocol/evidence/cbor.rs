@@ -153,19 +153,26 @@ impl Reader<'_, '_> {
     fn next_of(&mut self, left: &mut Left) -> Result<Option<Header>, EvidenceError> {
         match left {
             Left::Counted(0) => Ok(None),
-            Left::Counted(left) => {
-                *left -= 1;
+            Left::Counted(count) => {
+                *count -= 1;
                 self.header().map(Some)
             }
-            Left::UntilBreak => Ok(Some(self.header()?).filter(|header| *header != Header::Break)),
-            Left::PairsUntilBreak(value_next) => match self.header()? {
-                Header::Break if *value_next => Err(syntax("a key without a value")),
-                Header::Break => Ok(None),
+            Left::UntilBreak | Left::PairsUntilBreak { value_next: false } => match self.header()? {
+                Header::Break => {
+                    *left = Left::Counted(0);
+                    Ok(None)
+                }
                 header => {
-                    *value_next = !*value_next;
+                    if let Left::PairsUntilBreak { value_next } = left {
+                        *value_next = true;
+                    }
                     Ok(Some(header))
                 }
             },
+            Left::PairsUntilBreak { value_next } => {
+                *value_next = false;
+                self.header().map(Some)
+            }
         }
     }
 
@@ -233,8 +240,10 @@ impl Reader<'_, '_> {
 enum Left {
     Counted(usize),
     UntilBreak,
-    /// An indefinite map; whether its next element is a value.
-    PairsUntilBreak(bool),
+    /// An indefinite map, which may not end before a value.
+    PairsUntilBreak {
+        value_next: bool,
+    },
 }
 
 impl Left {
@@ -244,7 +253,7 @@ impl Left {
 
     fn pairs(length: Option<usize>) -> Result<Self, EvidenceError> {
         match length {
-            None => Ok(Self::PairsUntilBreak(false)),
+            None => Ok(Self::PairsUntilBreak { value_next: false }),
             Some(length) => length.checked_mul(2).map(Self::Counted).ok_or_else(|| syntax("a length past the end")),
         }
     }
