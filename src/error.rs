@@ -14,6 +14,7 @@
 //! |---|---|---|---|
 //! | [`NotAttested`](ErrorKind::NotAttested) | the transport below was not attested and presence was not accepted | use an attested channel, or write `.accept_presence()` | `FAILED_PRECONDITION` |
 //! | [`Configuration`](ErrorKind::Configuration) | a setting cannot work (no binding to ask for, a plain `CONNECT`, a target that is too long) | change what the message names | `FAILED_PRECONDITION` |
+//! | [`Certificate`](ErrorKind::Certificate) | the server's TLS certificate was refused, before any evidence | look at its name, dates and issuer; choose the roots | `UNAUTHENTICATED` |
 //! | [`NoReport`](ErrorKind::NoReport) | the response has no `Attestation-Report` | attach `ReportLayer` on the server, outermost; look for an intermediary | `UNAUTHENTICATED`, or `UNAVAILABLE` where an intermediary may have answered |
 //! | [`Malformed`](ErrorKind::Malformed) | the field or the evidence does not parse | look for an intermediary that edits fields | `UNAUTHENTICATED` |
 //! | [`KeysMismatch`](ErrorKind::KeysMismatch) | evidence vouches for other keys than those that signed | treat as an attack or a mixed deployment | `UNAUTHENTICATED` |
@@ -56,6 +57,8 @@ pub enum ErrorKind {
     NotAttested,
     /// A setting that cannot work.
     Configuration,
+    /// The server's TLS certificate was refused: its name, its dates or its issuer.
+    Certificate,
     /// The response carries no `Attestation-Report` field.
     NoReport {
         /// HTTP status of that response. 429, 502, 503 and 504 suggest an intermediary.
@@ -189,6 +192,7 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::NotAttested => f.write_str("the transport is not attested"),
             Self::Configuration => f.write_str("this configuration cannot work"),
+            Self::Certificate => f.write_str("the server's certificate was refused"),
             Self::NoReport { status: status @ (429 | 502 | 503 | 504) } => {
                 write!(f, "no attestation report (status {status}: an intermediary may have answered)")
             }

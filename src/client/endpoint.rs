@@ -65,7 +65,7 @@ impl Endpoint {
 }
 
 /// A server that cannot bind says so without a report, since it has nothing to sign.
-pub(super) fn judge_binding(status: StatusCode, bound: bool) -> Result<(), AttestError> {
+pub(crate) fn judge_binding(status: StatusCode, bound: bool) -> Result<(), AttestError> {
     if !bound || status != StatusCode::BAD_REQUEST {
         return Ok(());
     }
@@ -77,7 +77,7 @@ pub(super) fn judge_binding(status: StatusCode, bound: bool) -> Result<(), Attes
 }
 
 /// What the endpoint's head says besides its report field: whether evidence follows.
-pub(super) fn judge_status(status: StatusCode, headers: &HeaderMap) -> Result<(), AttestError> {
+pub(crate) fn judge_status(status: StatusCode, headers: &HeaderMap) -> Result<(), AttestError> {
     match status {
         StatusCode::OK => {}
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
@@ -104,7 +104,7 @@ pub(super) fn judge_status(status: StatusCode, headers: &HeaderMap) -> Result<()
 
 /// Reads a body whole, up to a limit.
 #[pin_project]
-pub(super) struct Collect<B> {
+pub(crate) struct Collect<B> {
     #[pin]
     body: B,
     bytes: BytesMut,
@@ -112,7 +112,7 @@ pub(super) struct Collect<B> {
 }
 
 impl<B: Body> Collect<B> {
-    pub(super) fn new(body: B, limit: usize) -> Self {
+    pub(crate) fn new(body: B, limit: usize) -> Self {
         Self { body, bytes: BytesMut::new(), limit }
     }
 }

@@ -70,7 +70,7 @@
 //! | `attest.response_refused` | warn | `mode`, `kind`, `error` |
 //! | `attest.response_undecided` | info | `mode`, `kind`, `error` |
 
-mod endpoint;
+pub(crate) mod endpoint;
 pub(crate) mod exchange;
 mod future;
 mod layer;
@@ -79,7 +79,7 @@ mod service;
 pub(crate) mod transport;
 mod trust;
 mod verification;
-mod verified;
+pub(crate) mod verified;
 mod via;
 
 pub use self::future::AttestFuture;

@@ -10,7 +10,7 @@ pub(crate) struct AttestedTransport {
 }
 
 impl AttestedTransport {
-    #[cfg_attr(not(test), expect(dead_code, reason = "made by the TLS channel"))]
+    #[cfg(any(test, feature = "tls"))]
     pub(crate) fn new(binding: ChannelBinding) -> Self {
         Self { binding }
     }

@@ -9,6 +9,8 @@ use super::layer::Mode;
 use crate::error::AttestError;
 use crate::protocol::KeysDigest;
 use crate::report::{Hex, Platform};
+#[cfg(feature = "tls")]
+use crate::time::Now;
 use crate::verifier::Claims;
 
 /// What a verified response is worth. These are properties, not a scale: ask for the one that you need.
@@ -57,6 +59,12 @@ impl VerifiedReport {
     pub(super) fn new(keys: Arc<VerifiedKeys>, signed: &Signed) -> Self {
         let age = keys.age(signed.at());
         Self { keys, strength: signed.strength(), channel_bound: signed.bound(), age }
+    }
+
+    /// The same for a request that starts at `now`.
+    #[cfg(feature = "tls")]
+    pub(crate) fn at(&self, now: Now) -> Self {
+        Self { age: self.keys.age(now), ..self.clone() }
     }
 
     /// The report that an [`AttestLayer`](crate::AttestLayer) in [`Mode::Required`] put into a reply's extensions.

@@ -9,6 +9,7 @@ use tower_layer::Layer;
 
 use super::attester::Attester;
 use super::service::AttachReport;
+use crate::connection::ConnectionInfo;
 use crate::protocol::ChannelBinding;
 
 /// Signs responses, answers the endpoint and attaches evidence. See the [module](super).
@@ -86,8 +87,8 @@ impl ReportLayer {
 
     /// Reads the channel binding from a request's extensions in a way of your own, and in no other.
     ///
-    /// Default: a [`ChannelBinding`] in the extensions, or, with the feature `axum`, axum's
-    /// `ConnectInfo<ChannelBinding>`. Whatever it returns must come from the server's own TLS stack.
+    /// Default: a [`ChannelBinding`] or a [`ConnectionInfo`] in the extensions, or, with the feature `axum`, axum's
+    /// `ConnectInfo` of either. Whatever it returns must come from the server's own TLS stack.
     #[must_use]
     pub fn binding_from(
         mut self,
@@ -123,9 +124,18 @@ fn from_extensions(extensions: &Extensions) -> Option<ChannelBinding> {
     if let Some(binding) = extensions.get::<ChannelBinding>() {
         return Some(*binding);
     }
+    if let Some(info) = extensions.get::<ConnectionInfo>() {
+        return Some(info.binding());
+    }
     #[cfg(feature = "axum")]
-    if let Some(axum::extract::ConnectInfo(binding)) = extensions.get::<axum::extract::ConnectInfo<ChannelBinding>>() {
-        return Some(*binding);
+    {
+        use axum::extract::ConnectInfo;
+        if let Some(ConnectInfo(binding)) = extensions.get::<ConnectInfo<ChannelBinding>>() {
+            return Some(*binding);
+        }
+        if let Some(ConnectInfo(info)) = extensions.get::<ConnectInfo<ConnectionInfo>>() {
+            return Some(info.binding());
+        }
     }
     None
 }

@@ -90,7 +90,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError::ClientRoots`] if `roots` is empty.
+    /// [`TlsConfigError::Roots`] if `roots` is empty.
     pub fn require_client_certificate(self, roots: RootCertStore) -> Result<Self, TlsConfigError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
         self.client_auth(verifier.build())
@@ -110,7 +110,7 @@ impl Tls {
         self,
         verifier: Result<Arc<dyn ClientCertVerifier>, impl Into<BoxError>>,
     ) -> Result<Self, TlsConfigError> {
-        let client_auth = verifier.map_err(|error| TlsConfigError::ClientRoots(error.into()))?;
+        let client_auth = verifier.map_err(|error| TlsConfigError::Roots(error.into()))?;
         Ok(Self { client_auth, ..self })
     }
 
@@ -181,5 +181,5 @@ pub enum TlsConfigError {
     SelfSigned(#[source] BoxError),
     /// The roots cannot judge certificates.
     #[error("roots: {0}")]
-    ClientRoots(#[source] BoxError),
+    Roots(#[source] BoxError),
 }

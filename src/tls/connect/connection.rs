@@ -1,0 +1,206 @@
+//! An attested connection: takes requests for as long as its evidence holds, and renews that while it serves.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::task::{AbortHandle, JoinHandle};
+use tower_service::Service;
+
+use super::attest::{Attested, attest};
+use super::body::ChannelBody;
+use super::error::{ChannelError, Stage};
+use super::sender::{RequestBody, Sender};
+use super::settings::Settings;
+use crate::client::transport::AttestedTransport;
+use crate::error::BoxError;
+use crate::protocol::ChannelBinding;
+
+/// A connection whose far end has been verified. Only [`establish`](super::establish::establish) makes one.
+#[derive(Debug)]
+pub(super) struct Connection {
+    settings: Arc<Settings>,
+    /// `None` while a renewal on HTTP/1.1, which cannot share the connection, has it.
+    sender: Option<Sender>,
+    binding: ChannelBinding,
+    attested: Attested,
+    renewal: Option<Renewal>,
+    /// When the next renewal may start, after one that failed.
+    not_before: Duration,
+    driver: Driver,
+    /// Set once it has been handed a request.
+    served: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        sender: Sender,
+        binding: ChannelBinding,
+        attested: Attested,
+        driver: Driver,
+        served: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            settings,
+            sender: Some(sender),
+            binding,
+            attested,
+            renewal: None,
+            not_before: Duration::ZERO,
+            driver,
+            served,
+        }
+    }
+
+    pub(super) fn attested(&self) -> &Attested {
+        &self.attested
+    }
+
+    /// Takes in what a renewal brought, and starts one where that is due. Ready once requests may start.
+    fn poll_trust(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
+        loop {
+            if let Some(renewal) = &mut self.renewal
+                && let Poll::Ready(renewed) = renewal.poll(cx)
+            {
+                self.renewal = None;
+                self.take_in(renewed?)?;
+            }
+            let now = self.settings.clock.now();
+            let holds = self.attested.holds(&self.settings, now);
+            let due = self.attested.is_due(&self.settings, now) && now.monotonic >= self.not_before;
+            if self.renewal.is_none() && (!holds || due) {
+                if let Some(sender) = &mut self.sender {
+                    ready!(sender.poll_ready(cx)).map_err(closed)?;
+                }
+                self.start_renewal();
+                continue;
+            }
+            return if holds && self.sender.is_some() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+    }
+
+    fn start_renewal(&mut self) {
+        let shared = self.sender.as_ref().and_then(Sender::try_clone);
+        let Some(mut sender) = shared.or_else(|| self.sender.take()) else { return };
+        let (settings, binding, driver) = (Arc::clone(&self.settings), self.binding, self.driver.handle());
+        self.renewal = Some(Renewal(tokio::spawn(async move {
+            let outcome = attest(&settings, &mut sender, binding).await;
+            if let Err(error) = &outcome {
+                tracing::warn!(name: "attest.renewal_failed", target: "tower_attest::tls", %error, "evidence not renewed");
+                if error.is_refusal() {
+                    driver.abort();
+                }
+            }
+            Renewed { sender, outcome }
+        })));
+    }
+
+    /// A refusal ends the connection. What may pass by itself leaves it in use for as long as the old evidence holds.
+    fn take_in(&mut self, renewed: Renewed) -> Result<(), ChannelError> {
+        if self.sender.is_none() {
+            self.sender = Some(renewed.sender);
+        }
+        match renewed.outcome {
+            Ok(attested) => {
+                self.attested = attested;
+                Ok(())
+            }
+            Err(error) => {
+                let now = self.settings.clock.now();
+                if error.is_refusal() || !self.attested.holds(&self.settings, now) {
+                    return Err(error);
+                }
+                let lifetime = self.attested.keys.lifetime(self.settings.max_evidence_age);
+                self.not_before = now.monotonic.saturating_add(lifetime / 8);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Service<Request<RequestBody>> for Connection {
+    type Response = Response<ChannelBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ChannelBody>, BoxError>> + Send>>;
+
+    /// Fails once the connection takes no more requests: it is closed, or its far end is no longer believed.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.poll_trust(cx)).inspect_err(|error| {
+            tracing::info!(name: "attest.connection_given_up", target: "tower_attest::tls", %error, "connection given up");
+        })?;
+        match &mut self.sender {
+            Some(sender) => sender.poll_ready(cx).map_err(Into::into),
+            None => Poll::Pending,
+        }
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let Some(sender) = &mut self.sender else {
+            let error = "expected a service that was polled ready, found one that was not";
+            return Box::pin(async move { Err(error.into()) });
+        };
+        self.served.store(true, Ordering::Relaxed);
+        let report = self.attested.report.at(self.settings.clock.now());
+        let transport = AttestedTransport::new(self.binding);
+        let sent = sender.send(request, &self.settings.authority);
+        Box::pin(async move {
+            let mut response = sent.await?;
+            response.extensions_mut().insert(report);
+            response.extensions_mut().insert(transport);
+            Ok(response.map(ChannelBody::new))
+        })
+    }
+}
+
+fn closed(error: hyper::Error) -> ChannelError {
+    ChannelError::io(Stage::Http, "the connection was closed", error)
+}
+
+/// A preflight on a task of its own, so that it goes on while nobody asks. Dropping it ends it.
+#[derive(Debug)]
+struct Renewal(JoinHandle<Renewed>);
+
+#[derive(Debug)]
+struct Renewed {
+    sender: Sender,
+    outcome: Result<Attested, ChannelError>,
+}
+
+impl Renewal {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Renewed, ChannelError>> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map_err(|error| ChannelError::io(Stage::Evidence, "the renewal of the evidence did not end", error))
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The task that moves a connection's bytes. It ends by itself once no sender and no stream is left.
+#[derive(Debug)]
+pub(super) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(super) fn spawn(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        Self(task.abort_handle())
+    }
+
+    /// Ends the connection at once, and every stream on it.
+    pub(super) fn handle(&self) -> AbortHandle {
+        self.0.clone()
+    }
+}

@@ -1,0 +1,97 @@
+//! One attempt: connect, TLS, HTTP, preflight. Only what has passed all four becomes a [`Connection`].
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use http::Uri;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::super::binding::channel_binding;
+use super::attest::attest;
+use super::connection::{Connection, Driver};
+use super::connector::{self, BoxIo};
+use super::error::{ChannelError, Stage};
+use super::sender::Sender;
+use super::settings::Settings;
+use crate::error::BoxError;
+
+type Io = TokioIo<TlsStream<TokioIo<BoxIo>>>;
+
+pub(super) async fn establish(
+    settings: &Arc<Settings>,
+    address: &Uri,
+    served: Arc<AtomicBool>,
+) -> Result<Connection, ChannelError> {
+    let io = within(settings.connect_timeout, Stage::Connect, "a connection", async {
+        connector::open(&settings.connector, address)
+            .await
+            .map_err(|error| ChannelError::io(Stage::Connect, format!("connecting to {address} failed"), error))
+    })
+    .await?;
+    let tls = within(settings.handshake_timeout, Stage::Tls, "a TLS handshake", async {
+        let connector = TlsConnector::from(Arc::clone(&settings.tls));
+        connector.connect(settings.server_name.clone(), io).await.map_err(tls_error)
+    })
+    .await?;
+    let (_, session) = tls.get_ref();
+    let binding = channel_binding(session)
+        .map_err(|error| ChannelError::io(Stage::Tls, "the TLS stack gave no exporter", error))?;
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+
+    let (mut sender, driver) = handshake(settings, TokioIo::new(tls), is_http2)
+        .await
+        .map_err(|error| ChannelError::io(Stage::Http, "the HTTP handshake failed", error))?;
+    match attest(settings, &mut sender, binding).await {
+        Ok(attested) => {
+            poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| {
+                ChannelError::io(Stage::Http, "the server closed the connection after it had given evidence", error)
+            })?;
+            Ok(Connection::new(Arc::clone(settings), sender, binding, attested, driver, served))
+        }
+        Err(error) => {
+            driver.handle().abort();
+            Err(error)
+        }
+    }
+}
+
+/// Starts HTTP on the connection and the task that moves its bytes.
+async fn handshake(settings: &Settings, io: Io, is_http2: bool) -> hyper::Result<(Sender, Driver)> {
+    if is_http2 {
+        let (sender, connection) = settings.http2.handshake(io).await?;
+        Ok((Sender::Http2(sender), Driver::spawn(connection)))
+    } else {
+        let (sender, connection) = http1::handshake(io).await?;
+        Ok((Sender::Http1(sender), Driver::spawn(connection)))
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    stage: Stage,
+    doing: &str,
+    step: impl Future<Output = Result<T, ChannelError>>,
+) -> Result<T, ChannelError> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(done) => done,
+        Err(_) => Err(ChannelError::timeout(stage, doing, limit)),
+    }
+}
+
+/// Tells a certificate that was refused from a handshake that failed.
+fn tls_error(error: io::Error) -> ChannelError {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|error| {
+        matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    });
+    let (stage, message) = match refused {
+        true => (Stage::WebPki, "the server's certificate was refused"),
+        false => (Stage::Tls, "the TLS handshake failed"),
+    };
+    ChannelError::io(stage, message, BoxError::from(error))
+}
