@@ -39,7 +39,7 @@ pub(super) struct Chain {
 #[derive(Debug)]
 pub(super) struct Chains {
     roots: Arc<Roots>,
-    crls: Vec<Crl>,
+    crls: Vec<Arc<Crl>>,
     verdicts: Cache<[u8; 32], Arc<Chain>>,
 }
 
@@ -54,7 +54,7 @@ impl Chains {
     ///
     /// A list is refused that no pinned ARK signed, and a second list of the same ARK.
     pub(super) fn with_crls<'a>(&self, crls: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, VerifyError> {
-        let mut read: Vec<Crl> = Vec::new();
+        let mut read: Vec<Arc<Crl>> = Vec::new();
         for crl in crls {
             let crl = Crl::parse(crl, &self.roots)?;
             if read.iter().any(|other| other.product == crl.product) {
@@ -63,9 +63,52 @@ impl Chains {
                     format!("expected one CRL per product, found two of {}", crl.product),
                 ));
             }
-            read.push(crl);
+            read.push(Arc::new(crl));
         }
         Ok(Self { roots: Arc::clone(&self.roots), crls: read, verdicts: Cache::new(CACHED_CHAINS) })
+    }
+
+    /// The same roots with `crl` in place of the list of `product` before, and until when that list serves; no change
+    /// where it is the very list that is at hand.
+    ///
+    /// # Errors
+    ///
+    /// The list is not signed by the pinned ARK of `product`, is older than the one at hand, or does not hold at `now`.
+    pub(super) fn with_newer_crl(
+        &self,
+        product: Product,
+        crl: &[u8],
+        now: SystemTime,
+    ) -> Result<(Option<Self>, SystemTime), VerifyError> {
+        let crl = Crl::parse(crl, &self.roots)?;
+        let next_update = crl.next_update;
+        if crl.product != product {
+            return Err(refused(format!("expected the CRL of ARK-{product}, found that of ARK-{}", crl.product)));
+        }
+        if now < crl.this_update || now >= next_update {
+            return Err(refused(format!(
+                "the CRL of ARK-{product} does not hold now: expected a time from {} to {}, found {} (seconds since 1970)",
+                seconds(crl.this_update),
+                seconds(next_update),
+                seconds(now)
+            )));
+        }
+        if let Some(before) = self.crls.iter().find(|before| before.product == product) {
+            if before.digest == crl.digest {
+                return Ok((None, next_update));
+            }
+            if crl.this_update < before.this_update {
+                return Err(refused(format!(
+                    "expected a CRL of ARK-{product} not older than {}, found one of {} (seconds since 1970)",
+                    seconds(before.this_update),
+                    seconds(crl.this_update)
+                )));
+            }
+        }
+        let others = self.crls.iter().filter(|other| other.product != product).cloned();
+        let crls = others.chain([Arc::new(crl)]).collect();
+        let next = Self { roots: Arc::clone(&self.roots), crls, verdicts: Cache::new(CACHED_CHAINS) };
+        Ok((Some(next), next_update))
     }
 
     /// Whether a revocation list of `product` is at hand.
@@ -102,7 +145,7 @@ impl Chains {
                 issuer_name(product, kind)
             )));
         }
-        let crl = self.crls.iter().find(|crl| crl.product == product);
+        let crl = self.crls.iter().map(Arc::as_ref).find(|crl| crl.product == product);
         let windows = [[vek.not_before(), vek.not_after()], issuer.validity, roots.ark_validity];
         let windows = windows.into_iter().chain(crl.map(|crl| [crl.this_update, crl.next_update]));
         let mut valid_from = SystemTime::UNIX_EPOCH;

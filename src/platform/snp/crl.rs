@@ -7,6 +7,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use super::der::{self, Reader};
 use super::roots::Roots;
 use super::tcb::Product;
+use crate::crypto::sha256;
 use crate::crypto::snp::verify_amd_signature;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
@@ -20,6 +21,8 @@ pub(super) struct Crl {
     pub(super) list: CertRevocationList<'static>,
     pub(super) this_update: SystemTime,
     pub(super) next_update: SystemTime,
+    /// SHA-256 of the whole list.
+    pub(super) digest: [u8; 32],
 }
 
 impl Crl {
@@ -42,7 +45,7 @@ impl Crl {
             return Err(refused(format!("the signature of the CRL is not one by ARK-{}", issuer.product)));
         }
         let Parts { this_update, next_update, .. } = parts;
-        Ok(Self { product: issuer.product, list, this_update, next_update })
+        Ok(Self { product: issuer.product, list, this_update, next_update, digest: sha256(&[crl]) })
     }
 }
 

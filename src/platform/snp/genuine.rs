@@ -48,6 +48,17 @@ impl Genuineness {
         Ok(Self { chains: self.chains.with_crls(crls.iter().map(AsRef::as_ref))? })
     }
 
+    /// The same, with a newer revocation list of `product` alone, and until when it serves; `None` where nothing changes.
+    pub(super) fn with_newer_crl(
+        &self,
+        product: Product,
+        crl: &[u8],
+        now: SystemTime,
+    ) -> Result<(Option<Self>, SystemTime), VerifyError> {
+        let (chains, next_update) = self.chains.with_newer_crl(product, crl, now)?;
+        Ok((chains.map(|chains| Self { chains }), next_update))
+    }
+
     /// Whether a revocation list of `product` is at hand.
     pub fn has_crl(&self, product: Product) -> bool {
         self.chains.has_crl(product)

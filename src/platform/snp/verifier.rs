@@ -1,8 +1,8 @@
 //! The verifier of SEV-SNP reports: genuineness, then policy.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::genuine::{Genuineness, SnpDetails, no_certificate, signing_key, view};
 use super::policy::SnpPolicy;
 use super::report::ReportView;
-use super::vek::{VekRequest, VekSource};
+use super::tcb::Product;
+use super::vek::{CrlSink, VekRequest, VekSource};
 use crate::report::{Hex, Platform, Report};
 use crate::verifier::{Claims, ReportVerifier, VerifyError, VerifyErrorKind};
 
@@ -25,6 +26,8 @@ pub struct SnpVerifier {
     policy: ArcSwap<SnpPolicy>,
     revision: AtomicU64,
     source: Option<Arc<dyn VekSource>>,
+    /// Held while revocation lists are replaced, so that no replacement is lost to another.
+    replacing: Mutex<()>,
 }
 
 impl SnpVerifier {
@@ -45,6 +48,7 @@ impl SnpVerifier {
             policy: ArcSwap::from_pointee(policy),
             revision: AtomicU64::new(0),
             source: None,
+            replacing: Mutex::new(()),
         }
     }
 
@@ -77,10 +81,29 @@ impl SnpVerifier {
     ///
     /// As [`Genuineness::with_crls`]; the lists before then stay in force.
     pub fn set_crls<C: AsRef<[u8]>>(&self, crls: impl IntoIterator<Item = C>) -> Result<(), VerifyError> {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.genuineness.load().with_crls(crls)?;
         self.genuineness.store(Arc::new(next));
         self.revision.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Takes a newer revocation list (DER) of one product and keeps those of the others. Returns its `nextUpdate`.
+    ///
+    /// Trust given under the list before ends. The very list that is in force already changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The list does not parse, is not signed by the pinned ARK of `product`, is older than the one in force, or does not
+    /// hold at `now`; the lists before then stay in force.
+    pub fn renew_crl(&self, product: Product, crl: &[u8], now: SystemTime) -> Result<SystemTime, VerifyError> {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, next_update) = self.genuineness.load().with_newer_crl(product, crl, now)?;
+        if let Some(next) = next {
+            self.genuineness.store(Arc::new(next));
+            self.revision.fetch_add(1, Ordering::Release);
+        }
+        Ok(next_update)
     }
 
     async fn certificate(
@@ -103,6 +126,12 @@ impl SnpVerifier {
         let check = |der: &[u8]| genuineness.endorse(view, der, now).map(|_chain| ());
         let request = VekRequest::new(view, product, &check)?;
         Ok(source.vek(&request).await?)
+    }
+}
+
+impl CrlSink for SnpVerifier {
+    fn renew_crl(&self, product: Product, crl: &[u8], now: SystemTime) -> Result<SystemTime, VerifyError> {
+        self.renew_crl(product, crl, now)
     }
 }
 

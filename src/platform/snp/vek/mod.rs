@@ -1,5 +1,6 @@
 //! Where endorsements that did not come with the report are found: VCEK certificates and CRLs.
 
+mod crl;
 mod directory;
 mod error;
 mod kds;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::directory::{NoSource, VekDirectory};
+pub use self::crl::{CrlRefresh, CrlRefresher, CrlRequest, CrlSink, CrlSource, CrlState};
+pub use self::directory::{EndorsementDirectory, NoSource};
 pub use self::error::{EndorsementError, EndorsementErrorKind};
 pub use self::kds::KdsClient;
 pub use self::memory::MemoryVeks;

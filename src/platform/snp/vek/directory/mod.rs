@@ -2,10 +2,10 @@
 //!
 //! ```
 //! # tokio_test::block_on(async {
-//! use tower_attest::platform::snp::vek::{MemoryVeks, VekDirectory};
+//! use tower_attest::platform::snp::vek::{MemoryVeks, EndorsementDirectory};
 //!
 //! // Files only. `.then(kds)` would ask AMD for what is not there, and `.write_back()` keep the answer.
-//! let source = MemoryVeks::new(VekDirectory::new("/var/lib/prover/endorsements"));
+//! let source = MemoryVeks::new(EndorsementDirectory::new("/var/lib/prover/endorsements"));
 //! # let _ = source;
 //! # });
 //! ```
@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
-use crate::platform::snp::MAX_CERTIFICATE_LEN;
+use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
+use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product};
 use crate::report::Hex;
 
-/// A directory of certificates, in front of another source or alone.
+/// A directory of certificates and revocation lists, in front of another source or alone.
 ///
 /// File names are made from numbers and hexadecimal digits alone, in lower case, so that no report can name a file
 /// elsewhere. One VCEK (DER, at most 16 KiB) is `vcek-{product}-{hwid}-{tcb}.der`, where `hwid` is the chip id as in
@@ -33,10 +33,13 @@ use crate::report::Hex;
 /// vcek-turin-4dc7f01200a61e4b-0102030405.der         fmc 1, bl 2, tee 3, snp 4, ucode 5
 /// ```
 ///
+/// A revocation list (DER, at most 1 MiB) is `crl-milan.der`, `crl-genoa.der` or `crl-turin.der`. With a next source the
+/// list is taken from there, and from the file only where that fails.
+///
 /// A file that is too large, is no regular file or fails the verifier's check is passed over, with a warning. Files are
 /// read on tokio's blocking threads.
 #[derive(Debug)]
-pub struct VekDirectory<S = NoSource> {
+pub struct EndorsementDirectory<S = NoSource> {
     path: PathBuf,
     next: S,
     write_back: bool,
@@ -56,17 +59,25 @@ impl VekSource for NoSource {
     }
 }
 
-impl VekDirectory {
+#[async_trait]
+impl CrlSource for NoSource {
+    async fn crl(&self, request: &CrlRequest<'_>) -> Result<Bytes, EndorsementError> {
+        let message = format!("the CRL of {} is in none of the sources", request.product());
+        Err(EndorsementError::new(EndorsementErrorKind::NotFound, message))
+    }
+}
+
+impl EndorsementDirectory {
     /// Reads files below `path`. The directory need not exist before something is written back.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), next: NoSource, write_back: false }
     }
 }
 
-impl<S> VekDirectory<S> {
+impl<S> EndorsementDirectory<S> {
     /// Asks `source` for what is not in the directory.
-    pub fn then<T>(self, source: T) -> VekDirectory<T> {
-        VekDirectory { path: self.path, next: source, write_back: self.write_back }
+    pub fn then<T>(self, source: T) -> EndorsementDirectory<T> {
+        EndorsementDirectory { path: self.path, next: source, write_back: self.write_back }
     }
 
     /// Keeps in the directory what the next source finds and the verifier's check accepts. A file appears whole or not
@@ -82,6 +93,11 @@ impl<S> VekDirectory<S> {
         self.path.join(file_name(id))
     }
 
+    /// Where the revocation list of `product` is kept.
+    pub fn crl_file_of(&self, product: Product) -> PathBuf {
+        self.path.join(format!("crl-{}.der", product.name().to_ascii_lowercase()))
+    }
+
     /// The source that is asked next.
     pub fn get_ref(&self) -> &S {
         &self.next
@@ -89,7 +105,7 @@ impl<S> VekDirectory<S> {
 }
 
 #[async_trait]
-impl<S: VekSource> VekSource for VekDirectory<S> {
+impl<S: VekSource> VekSource for EndorsementDirectory<S> {
     async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
         let file = self.file_of(&request.id());
         if let Some(der) = read(&file, MAX_CERTIFICATE_LEN).await {
@@ -105,6 +121,41 @@ impl<S: VekSource> VekSource for VekDirectory<S> {
         if self.write_back {
             write(file, der.clone()).await;
         }
+        Ok(der)
+    }
+}
+
+/// The next source is asked first: a list from the network is newer. Its failure is told only where the directory has no
+/// list that the check accepts.
+#[async_trait]
+impl<S: CrlSource> CrlSource for EndorsementDirectory<S> {
+    async fn crl(&self, request: &CrlRequest<'_>) -> Result<Bytes, EndorsementError> {
+        let file = self.crl_file_of(request.product());
+        let failure = match self.checked(request).await {
+            Ok(der) => {
+                if self.write_back {
+                    write(file, der.clone()).await;
+                }
+                return Ok(der);
+            }
+            Err(failure) => failure,
+        };
+        let Some(der) = read(&file, MAX_CRL_LEN).await else { return Err(failure) };
+        match request.check(&der) {
+            Ok(_) => Ok(der),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, cause = error.source(), "snp.endorsement_file.refused");
+                // Without a next source, what is wrong with the file is what there is to say.
+                Err(if failure.kind() == EndorsementErrorKind::NotFound { error } else { failure })
+            }
+        }
+    }
+}
+
+impl<S: CrlSource> EndorsementDirectory<S> {
+    async fn checked(&self, request: &CrlRequest<'_>) -> Result<Bytes, EndorsementError> {
+        let der = self.next.crl(request).await?;
+        request.check(&der)?;
         Ok(der)
     }
 }

@@ -68,14 +68,14 @@ fn file_names_stay_in_the_directory_whatever_the_report_says() {
         let name = file_name(&id);
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'), "{name}");
         assert_eq!(name.matches('.').count(), 1);
-        assert_eq!(VekDirectory::new("/place").file_of(&id).parent(), Some(Path::new("/place")));
+        assert_eq!(EndorsementDirectory::new("/place").file_of(&id).parent(), Some(Path::new("/place")));
     }
 }
 
 #[tokio::test]
 async fn a_file_is_used_and_the_next_source_is_not_asked() {
     let place = place();
-    let source = VekDirectory::new(place.path()).then(Next::with(b"good"));
+    let source = EndorsementDirectory::new(place.path()).then(Next::with(b"good"));
     fs::write(source.file_of(&request().id()), b"good").unwrap();
     assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
     assert_eq!(source.get_ref().asked.load(SeqCst), 0);
@@ -85,7 +85,7 @@ async fn a_file_is_used_and_the_next_source_is_not_asked() {
 async fn a_directory_without_the_file_says_not_found() {
     let place = place();
     for path in [place.path().to_owned(), place.path().join("missing")] {
-        let error = VekDirectory::new(path).vek(&request()).await.unwrap_err();
+        let error = EndorsementDirectory::new(path).vek(&request()).await.unwrap_err();
         assert_eq!(error.kind(), EndorsementErrorKind::NotFound);
     }
 }
@@ -93,7 +93,7 @@ async fn a_directory_without_the_file_says_not_found() {
 #[tokio::test]
 async fn a_file_that_fails_the_check_is_passed_over_and_replaced() {
     let place = place();
-    let source = VekDirectory::new(place.path()).then(Next::with(b"good")).write_back();
+    let source = EndorsementDirectory::new(place.path()).then(Next::with(b"good")).write_back();
     let file = source.file_of(&request().id());
     fs::write(&file, b"evil").unwrap();
     assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
@@ -103,7 +103,7 @@ async fn a_file_that_fails_the_check_is_passed_over_and_replaced() {
 #[tokio::test]
 async fn a_file_larger_than_a_certificate_is_passed_over() {
     let place = place();
-    let source = VekDirectory::new(place.path());
+    let source = EndorsementDirectory::new(place.path());
     let request = VekRequest::of(id(Product::Milan, [0xab; 64], [0; 8]), &any_length);
     let file = source.file_of(&request.id());
     fs::write(&file, vec![0; MAX_CERTIFICATE_LEN]).unwrap();
@@ -116,7 +116,7 @@ async fn a_file_larger_than_a_certificate_is_passed_over() {
 #[tokio::test]
 async fn what_is_no_regular_file_is_passed_over() {
     let place = place();
-    let source = VekDirectory::new(place.path());
+    let source = EndorsementDirectory::new(place.path());
     let file = source.file_of(&request().id());
     std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
     let error = read_blocking(&file, 4).unwrap_err();
@@ -127,7 +127,7 @@ async fn what_is_no_regular_file_is_passed_over() {
 #[tokio::test]
 async fn write_back_keeps_what_was_found_in_one_whole_file() {
     let place = place();
-    let source = VekDirectory::new(place.path().join("made")).then(Next::with(b"good")).write_back();
+    let source = EndorsementDirectory::new(place.path().join("made")).then(Next::with(b"good")).write_back();
     source.vek(&request()).await.unwrap();
     source.vek(&request()).await.unwrap();
     assert_eq!(source.get_ref().asked.load(SeqCst), 1);
@@ -144,7 +144,7 @@ async fn write_back_keeps_what_was_found_in_one_whole_file() {
 #[tokio::test]
 async fn a_fetched_certificate_that_fails_the_check_is_not_written() {
     let place = place();
-    let source = VekDirectory::new(place.path()).then(Next::with(b"evil")).write_back();
+    let source = EndorsementDirectory::new(place.path()).then(Next::with(b"evil")).write_back();
     let error = source.vek(&request()).await.unwrap_err();
     assert_eq!(VerifyError::from(error).kind(), VerifyErrorKind::Mismatch);
     assert_eq!(names(&place), Vec::<String>::new());
@@ -153,7 +153,7 @@ async fn a_fetched_certificate_that_fails_the_check_is_not_written() {
 #[tokio::test]
 async fn nothing_is_written_unless_asked_for() {
     let place = place();
-    VekDirectory::new(place.path()).then(Next::with(b"good")).vek(&request()).await.unwrap();
+    EndorsementDirectory::new(place.path()).then(Next::with(b"good")).vek(&request()).await.unwrap();
     assert_eq!(names(&place), Vec::<String>::new());
 }
 
@@ -162,7 +162,7 @@ async fn a_directory_that_cannot_be_written_does_not_hide_the_certificate() {
     let place = place();
     let occupied = place.path().join("file");
     fs::write(&occupied, b"").unwrap();
-    let source = VekDirectory::new(occupied).then(Next::with(b"good")).write_back();
+    let source = EndorsementDirectory::new(occupied).then(Next::with(b"good")).write_back();
     assert_eq!(source.vek(&request()).await.unwrap(), &b"good"[..]);
 }
 

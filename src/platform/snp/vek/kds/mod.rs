@@ -40,14 +40,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Empty;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use self::gate::Gate;
 use self::response::Failure;
-use super::{EndorsementError, EndorsementErrorKind, VekRequest, VekSource};
+use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekRequest, VekSource};
 use crate::error::BoxError;
-use crate::platform::snp::MAX_CERTIFICATE_LEN;
+use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product, VekKind};
 use crate::time::{Clock, SystemClock};
 
 /// A client of AMD's Key Distribution Service, or of a mirror that speaks the same URLs.
@@ -159,6 +161,33 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    /// The certificates (DER) that stand between a VEK of `kind` and AMD's root, and that root: ASK or ASVK, then ARK.
+    ///
+    /// For inspection: verification uses the certificates that this crate pins, and none that came over a network.
+    ///
+    /// # Errors
+    ///
+    /// As [`VekSource::vek`]; `Refused` where the answer (PEM, at most 16 KiB) is not one or more certificates.
+    pub async fn cert_chain(&self, product: Product, kind: VekKind) -> Result<Vec<Bytes>, EndorsementError> {
+        let path = url::cert_chain(product, kind);
+        let pem = self.get(&path, MAX_CERTIFICATE_LEN).await?;
+        let certificates: Result<Vec<Bytes>, _> = CertificateDer::pem_slice_iter(&pem)
+            .map(|certificate| certificate.map(|der| Bytes::copy_from_slice(&der)))
+            .collect();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+            Ok(_) => {
+                let message = format!("expected certificates in PEM from {path}, found none");
+                Err(EndorsementError::new(EndorsementErrorKind::Refused, message))
+            }
+            Err(error) => {
+                let message = format!("expected certificates in PEM from {path}");
+                let error = BoxError::from(format!("{error:?}"));
+                Err(EndorsementError::with_source(EndorsementErrorKind::Refused, message, error))
+            }
+        }
+    }
+
     /// The body behind `path`, at most `limit` bytes.
     async fn get(&self, path: &str, limit: usize) -> Result<Bytes, EndorsementError> {
         let deadline = self.clock.now().monotonic.saturating_add(self.timeout);
@@ -244,6 +273,21 @@ where
 {
     async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
         self.get(&url::vcek(&request.id()), MAX_CERTIFICATE_LEN).await
+    }
+}
+
+#[async_trait]
+impl<S, B> CrlSource for KdsClient<S>
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>> + Clone + Send,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    async fn crl(&self, request: &CrlRequest<'_>) -> Result<Bytes, EndorsementError> {
+        self.get(&url::crl(request.product()), MAX_CRL_LEN).await
     }
 }
 

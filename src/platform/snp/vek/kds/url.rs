@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::Uri;
 
 use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind, VekId};
+use crate::platform::snp::{Product, VekKind};
 use crate::report::Hex;
 
 /// AMD's own service.
@@ -19,6 +20,20 @@ pub(super) fn vcek(id: &VekId) -> String {
         let _ = write!(path, "{separator}{name}={spl:02}");
     }
     path
+}
+
+/// `/vcek/v1/{product}/crl`. The list is the ARK's, and so the same for VCEKs and VLEKs.
+pub(super) fn crl(product: Product) -> String {
+    format!("/vcek/v1/{product}/crl")
+}
+
+/// `/vcek/v1/{product}/cert_chain`, or the same for VLEKs.
+pub(super) fn cert_chain(product: Product, kind: VekKind) -> String {
+    let kind = match kind {
+        VekKind::Vcek => "vcek",
+        VekKind::Vlek => "vlek",
+    };
+    format!("/{kind}/v1/{product}/cert_chain")
 }
 
 /// A base URL in the form in which paths are put behind it.
@@ -40,7 +55,7 @@ pub(super) fn base(url: &str) -> Result<String, EndorsementError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::snp::{Product, RawTcb};
+    use crate::platform::snp::RawTcb;
 
     #[test]
     fn a_milan_url_has_the_whole_chip_id_and_four_components() {
@@ -56,6 +71,13 @@ mod tests {
         let id = VekId::new(Product::Turin, chip, RawTcb::new([1, 2, 3, 4, 0, 0, 0, 255])).unwrap();
         let expected = "/vcek/v1/Turin/0102030405060708?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=255";
         assert_eq!(vcek(&id), expected);
+    }
+
+    #[test]
+    fn a_product_has_one_crl_and_a_chain_per_kind_of_key() {
+        assert_eq!(crl(Product::Genoa), "/vcek/v1/Genoa/crl");
+        assert_eq!(cert_chain(Product::Turin, VekKind::Vcek), "/vcek/v1/Turin/cert_chain");
+        assert_eq!(cert_chain(Product::Milan, VekKind::Vlek), "/vlek/v1/Milan/cert_chain");
     }
 
     #[test]
