@@ -1,0 +1,15 @@
+//! Both layers over real loopback sockets: what crosses rooms.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions)]
+
+#[path = "../../examples/support/prover.rs"]
+mod prover;
+
+mod cancel;
+mod faults;
+mod grpc;
+mod http_stacks;
+mod modes;
+mod replicas;
+mod support;
+mod web;
