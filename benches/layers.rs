@@ -27,8 +27,8 @@ use tower_attest::{AttestLayer, Attester, ReportLayer};
 
 type InMemory = Request<Full<Bytes>>;
 
-fn handler() -> impl Service<InMemory, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
+fn handler()
+-> impl Service<InMemory, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone + Send + 'static {
     service_fn(|request: InMemory| async move { Ok(Response::new(request.into_body())) })
 }
 

@@ -22,10 +22,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     // `ReportLayer` wraps the finished router, so that the path it signs is the path that was asked for.
     let api = Router::new().route("/echo", post(|body: String| async move { format!("echo: {body}") }));
-    let app = Router::new()
-        .route("/hello", get(|| async { "hello" }))
-        .nest("/api", api)
-        .layer(ReportLayer::new(attester));
+    let app =
+        Router::new().route("/hello", get(|| async { "hello" })).nest("/api", api).layer(ReportLayer::new(attester));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -33,8 +31,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let plain = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let attesting = AttestLayer::new(tee.verifier()).accept_presence().name("localhost").layer(plain.clone());
 
-    let request =
-        Request::post(format!("http://{address}/api/echo")).body(Full::from("a secret"))?;
+    let request = Request::post(format!("http://{address}/api/echo")).body(Full::from("a secret"))?;
     let response = attesting.clone().oneshot(request).await?;
     let who = VerifiedReport::of(&response).cloned().ok_or("no verified report")?;
     let body = response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();

@@ -41,7 +41,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let transport = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
     let client = AttestLayer::new(tee.verifier()).accept_presence().name("localhost").layer(transport);
     for path in ["/first", "/second"] {
-        let response = client.clone().oneshot(Request::get(format!("http://{address}{path}")).body(Full::default())?).await?;
+        let response =
+            client.clone().oneshot(Request::get(format!("http://{address}{path}")).body(Full::default())?).await?;
         let who = VerifiedReport::of(&response).cloned().ok_or("no verified report")?;
         let body = response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
         println!("{body:?}: verified, measurement {}", hex::encode(who.measurement()));

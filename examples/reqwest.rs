@@ -18,12 +18,12 @@ fn transport() -> Result<
     reqwest::Error,
 > {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-    Ok(ServiceBuilder::new()
-        .map_response(|response: reqwest::Response| Response::from(response))
-        .service_fn(move |request: Request<reqwest::Body>| {
+    Ok(ServiceBuilder::new().map_response(|response: reqwest::Response| Response::from(response)).service_fn(
+        move |request: Request<reqwest::Body>| {
             let client = client.clone();
             async move { Ok::<_, BoxError>(client.execute(request.try_into()?).await?) }
-        }))
+        },
+    ))
 }
 
 #[tokio::main]

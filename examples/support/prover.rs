@@ -46,9 +46,8 @@ impl Prover for HashProver {
     ) -> Result<Response<Self::ProveWithProgressStream>, Status> {
         let request = request.into_inner();
         let proof = prove(&request.program, &request.witness);
-        let steps = [50, 100].map(move |percent| {
-            Ok(Progress { percent, proof: (percent == 100).then(|| proof.clone()) })
-        });
+        let steps =
+            [50, 100].map(move |percent| Ok(Progress { percent, proof: (percent == 100).then(|| proof.clone()) }));
         Ok(Response::new(Box::pin(tokio_stream::iter(steps))))
     }
 

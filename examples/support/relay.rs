@@ -101,10 +101,7 @@ async fn forward(
             let Ok(collected) = body.collect().await else { return Response::from_parts(parts, full(message)) };
             let trailers = collected.trailers().cloned().unwrap_or_default();
             let swapped = Full::new(message).map_err(|never| match never {});
-            return Response::from_parts(
-                parts,
-                swapped.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed(),
-            );
+            return Response::from_parts(parts, swapped.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed());
         }
         _ => {}
     }

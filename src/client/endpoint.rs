@@ -139,7 +139,7 @@ where
             match ready!(this.body.as_mut().poll_frame(cx)) {
                 None => return Poll::Ready(Ok(this.bytes.split().freeze())),
                 Some(Err(error)) => {
-                    let message = "the endpoint's body broke off";
+                    let message = "the endpoint's body broke off (\"Invalid header bit\" below means that this layer stands outside GrpcWebClientLayer: put it inside)";
                     return Poll::Ready(Err(AttestError::with_source(ErrorKind::Transport, message, error)));
                 }
                 Some(Ok(frame)) => {

@@ -32,6 +32,12 @@ pub enum Strength {
     Sealed,
 }
 
+impl fmt::Display for Strength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
 impl Strength {
     /// Whether the far end was known to be the TEE before the request's content left this process.
     pub fn secret_before_send(self) -> bool {

@@ -1,6 +1,13 @@
 //! Both layers over real loopback sockets: what crosses rooms.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions
+)]
 
 #[path = "../../examples/support/prover.rs"]
 mod prover;

@@ -108,6 +108,6 @@ async fn a_restart_makes_have_stale_and_the_next_answer_brings_evidence() {
     let before = client.clone().oneshot(get(anywhere, "/x")).await.unwrap();
     turn.store(1, Ordering::Relaxed);
     let after = client.clone().oneshot(get(anywhere, "/x")).await.unwrap();
-    let keys = [&before, &after].map(|response| *VerifiedReport::of(response).unwrap().keys());
+    let keys = [&before, &after].map(|response| *VerifiedReport::of(response).unwrap().keys_digest());
     assert_ne!(keys[0], keys[1]);
 }

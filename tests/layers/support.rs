@@ -17,22 +17,22 @@ use tower::{Service, service_fn};
 use tower_attest::mock::{MockProvider, MockTee};
 use tower_attest::{AttestError, AttestLayer, Attester, BoxError, ErrorKind, ReportLayer};
 
-pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
+pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
-pub fn http1() -> HttpClient {
+pub(crate) fn http1() -> HttpClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-pub fn http2() -> HttpClient {
+pub(crate) fn http2() -> HttpClient {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
-pub async fn attester(provider: impl tower_attest::ReportProvider + 'static) -> Attester {
+pub(crate) async fn attester(provider: impl tower_attest::ReportProvider + 'static) -> Attester {
     Attester::builder(provider).name("localhost").start().await.unwrap()
 }
 
 /// Serves any HTTP service on a free loopback port, HTTP/1.1 and HTTP/2.
-pub async fn serve<S, B>(service: S) -> SocketAddr
+pub(crate) async fn serve<S, B>(service: S) -> SocketAddr
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -51,11 +51,11 @@ where
 }
 
 /// An attested server that answers `METHOD path` to everything.
-pub async fn echo_server(provider: MockProvider) -> SocketAddr {
+pub(crate) async fn echo_server(provider: MockProvider) -> SocketAddr {
     serve(tower::Layer::layer(&ReportLayer::new(attester(provider).await), echo())).await
 }
 
-pub fn echo() -> impl Service<
+pub(crate) fn echo() -> impl Service<
     Request<Incoming>,
     Response = Response<Full<Bytes>>,
     Error = Infallible,
@@ -71,7 +71,7 @@ pub fn echo() -> impl Service<
 
 /// What a server saw of one request.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -79,7 +79,7 @@ pub struct Seen {
 }
 
 /// Records each request and answers with what `answer` says.
-pub async fn recording_server(
+pub(crate) async fn recording_server(
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -99,16 +99,16 @@ pub async fn recording_server(
     (address, seen)
 }
 
-pub fn layer(tee: &MockTee) -> AttestLayer {
+pub(crate) fn layer(tee: &MockTee) -> AttestLayer {
     AttestLayer::new(tee.verifier()).accept_presence().name("localhost")
 }
 
-pub fn get(address: SocketAddr, path: &str) -> Request<Full<Bytes>> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("http://{address}{path}")).body(Full::default()).unwrap()
 }
 
 /// The kind of the `AttestError` in an error's chain.
-pub fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+pub(crate) fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<AttestError>() {
@@ -119,6 +119,6 @@ pub fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     None
 }
 
-pub async fn text<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>) -> String {
+pub(crate) async fn text<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }

@@ -6,9 +6,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_web::{GrpcWebClientLayer, GrpcWebLayer};
-use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder};
 use tower_attest::mock::MockTee;
-use tower_attest::{ReportLayer, VerifiedReport};
+use tower_attest::protocol::NonceHeader;
+use tower_attest::{Nonce, ReportLayer, VerifiedReport};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::prover::HashProver;
@@ -87,6 +88,8 @@ async fn cors_lists_gain_the_two_fields() {
 
     let mut request = get(address, "/x");
     request.headers_mut().insert("origin", "https://app.example".parse().unwrap());
+    let nonce = NonceHeader::new(Nonce::from_bytes([7; 32]));
+    request.headers_mut().insert("attestation-nonce", nonce.to_value());
     let response = http1().request(request).await.unwrap();
     assert_eq!(lists(&response, "access-control-expose-headers"), ["grpc-status", "attestation-report"]);
     assert_eq!(text(response).await, "GET /x");
