@@ -37,6 +37,11 @@ fn the_shared_vectors_agree() {
     walk(path);
 }
 
+#[test]
+fn the_generated_vectors_agree() {
+    walk(file("more.json"));
+}
+
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/protocol").join(name)
 }

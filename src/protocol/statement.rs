@@ -146,7 +146,7 @@ pub struct ResponseStatement<'a> {
     pub binding: Option<&'a ChannelBinding>,
     /// The digest of the key document whose `sign` key signs.
     pub keys: &'a KeysDigest,
-    /// The request's method, as on the wire.
+    /// The request's method, as on the wire; the one that [`Target::of`] took.
     pub method: &'a Method,
     /// The request's target.
     pub target: &'a Target,
@@ -177,7 +177,8 @@ pub struct Target(TargetRepr);
 #[derive(Clone, PartialEq, Eq)]
 enum TargetRepr {
     PathAndQuery(http::uri::PathAndQuery),
-    Slash,
+    /// `Uri` keeps an empty path empty where a query follows, as in `http://a?q`. The wire has the slash.
+    EmptyPath(String),
 }
 
 impl Target {
@@ -185,22 +186,25 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`TargetError::Connect`] for a plain `CONNECT`, which has no path; [`TargetError::TooLong`] past 65 535 bytes.
+    /// [`TargetError::Connect`] for a plain `CONNECT`, which has no path; [`TargetError::TooLong`] if the method or the
+    /// target is past 65 535 bytes.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, TargetError> {
         let target = match uri.path_and_query() {
             None if method == Method::CONNECT => return Err(TargetError::Connect),
-            None => Self(TargetRepr::Slash),
-            Some(path_and_query) => Self(TargetRepr::PathAndQuery(path_and_query.clone())),
+            None => TargetRepr::EmptyPath("/".to_owned()),
+            Some(query) if query.as_str().starts_with('?') => TargetRepr::EmptyPath(format!("/{}", query.as_str())),
+            Some(path_and_query) => TargetRepr::PathAndQuery(path_and_query.clone()),
         };
-        let length = target.as_str().len();
-        if u16::try_from(length).is_ok() { Ok(target) } else { Err(TargetError::TooLong(length)) }
+        let target = Self(target);
+        let longest = target.as_str().len().max(method.as_str().len());
+        if u16::try_from(longest).is_ok() { Ok(target) } else { Err(TargetError::TooLong(longest)) }
     }
 
     /// The target's bytes.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             TargetRepr::PathAndQuery(path_and_query) => path_and_query.as_str(),
-            TargetRepr::Slash => "/",
+            TargetRepr::EmptyPath(target) => target,
         }
     }
 }
@@ -219,8 +223,8 @@ pub enum TargetError {
     /// A plain `CONNECT` has no target and is never attested.
     #[error("a plain CONNECT has no path and is never attested: expected a request with a path")]
     Connect,
-    /// The target is longer than a statement can hold.
-    #[error("the request target is too long: expected at most 65535 bytes, found {0}")]
+    /// The target, or the method, is longer than a statement can hold. A server answers 414.
+    #[error("the request target or method is too long: expected at most 65535 bytes, found {0}")]
     TooLong(usize),
 }
 
@@ -228,5 +232,124 @@ pub enum TargetError {
 impl fmt::Debug for KeysDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeysDigest({})", Hex(self.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: Nonce = Nonce([0x11; 32]);
+    const EXPORTER: ChannelBinding = ChannelBinding([0x22; 32]);
+
+    fn target(method: Method, uri: &str) -> Result<String, TargetError> {
+        Target::of(&method, &uri.parse().unwrap()).map(|target| target.as_str().to_owned())
+    }
+
+    fn of_path(path: String) -> Result<Target, TargetError> {
+        Target::of(&Method::GET, &Uri::builder().path_and_query(path).build().unwrap())
+    }
+
+    #[test]
+    fn an_evidence_statement_is_its_fields_in_order() {
+        let statement = |binding| {
+            let keys = &KeysDigest::from_bytes([0x33; 32]);
+            EvidenceStatement { platform: &Platform::TDX, nonce: &NONCE, binding, keys }.encode()
+        };
+        let start =
+            [b"\x01\x00\x17tower-attest/1 evidence\x02\x00\x01\x01\x03\x00\x03tdx\x04\x00\x20".as_slice(), &[0x11; 32]];
+        let end = [b"\x06\x00\x20".as_slice(), &[0x33; 32]].concat();
+        assert_eq!(statement(None), [&start.concat(), b"\x05\x00\x01\x00".as_slice(), &end].concat());
+        let bound = [b"\x05\x00\x21\x01".as_slice(), &[0x22; 32]].concat();
+        assert_eq!(statement(Some(&EXPORTER)), [start.concat(), bound, end].concat());
+    }
+
+    #[test]
+    fn a_response_statement_changes_with_each_of_its_fields() {
+        let (keys, target) = (KeysDigest::from_bytes([0x33; 32]), of_path("/a".into()).unwrap());
+        let base = ResponseStatement {
+            nonce: &NONCE,
+            binding: None,
+            keys: &keys,
+            method: &Method::GET,
+            target: &target,
+            status: http::StatusCode::OK,
+        };
+        let (other_keys, other_target) = (KeysDigest::from_bytes([0x34; 32]), of_path("/b".into()).unwrap());
+        let (other_nonce, other_method) = (Nonce([0x12; 32]), "get".parse().unwrap());
+        let all = [
+            base,
+            ResponseStatement { nonce: &other_nonce, ..base },
+            ResponseStatement { binding: Some(&EXPORTER), ..base },
+            ResponseStatement { keys: &other_keys, ..base },
+            ResponseStatement { method: &other_method, ..base },
+            ResponseStatement { target: &other_target, ..base },
+            ResponseStatement { status: http::StatusCode::CREATED, ..base },
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().map(ResponseStatement::encode).collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn targets_are_the_bytes_on_the_wire() {
+        for (uri, expected) in [
+            ("/", "/"),
+            ("/a//b/../%2e%2E/", "/a//b/../%2e%2E/"),
+            ("/a?", "/a?"),
+            ("/?x=1&x=2?y", "/?x=1&x=2?y"),
+            ("*", "*"),
+            ("https://a", "/"),
+            ("https://a/", "/"),
+            ("https://a?", "/?"),
+            ("https://a?x=1", "/?x=1"),
+            ("https://user@a:8443//b?c#d", "//b?c"),
+            ("a:443", "/"),
+        ] {
+            assert_eq!(target(Method::OPTIONS, uri).as_deref(), Ok(expected), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_plain_connect_has_no_target_and_an_extended_one_has() {
+        assert_eq!(target(Method::CONNECT, "a:443"), Err(TargetError::Connect));
+        assert_eq!(target(Method::CONNECT, "https://a/chat").as_deref(), Ok("/chat"));
+    }
+
+    #[test]
+    fn methods_past_65_535_bytes_are_refused_and_such_targets_cannot_be_made() {
+        // `Uri` itself refuses a longer one, so that only the added slash comes near the limit.
+        let longest = of_path(format!("?{}", "a".repeat(65_533))).unwrap();
+        assert_eq!(longest.as_str().len(), 65_535);
+        let with_method = |length: usize| Target::of(&"A".repeat(length).parse().unwrap(), &Uri::from_static("/"));
+        assert!(with_method(65_535).is_ok());
+        assert_eq!(with_method(65_536), Err(TargetError::TooLong(65_536)));
+    }
+
+    #[test]
+    fn report_data_names_the_protocol_and_its_version() {
+        let data = report_data(&Platform::SNP, 1, &[0; 48]);
+        assert_eq!(data.as_bytes()[..16], *b"tower-attest/1\0\0");
+        let others = [
+            report_data(&Platform::TDX, 1, &[0; 48]),
+            report_data(&Platform::SNP, 2, &[0; 48]),
+            report_data(&Platform::SNP, 1, &[1; 48]),
+        ];
+        assert!(others.iter().all(|other| *other != data));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let keys = KeysDigest::from_bytes([0x33; 32]);
+        let target = of_path("/?token=secret".into()).unwrap();
+        let statement = ResponseStatement {
+            nonce: &NONCE,
+            binding: Some(&EXPORTER),
+            keys: &keys,
+            method: &Method::GET,
+            target: &target,
+            status: http::StatusCode::OK,
+        };
+        let shown = format!("{statement:?}");
+        assert!(!shown.contains("secret") && !shown.contains("17") && !shown.contains("34"), "{shown}");
     }
 }
