@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_target_too_long_is_414_or_invalid_argument() {
+        let refusal = Refusal::TargetTooLong(70_000);
+        let reply: Reply = refusal.response(&Wire::Http, &Method::GET);
+        assert_eq!(reply.status(), StatusCode::URI_TOO_LONG);
+        let reply: Reply = refusal.response(&Wire::Grpc(HeaderValue::from_static("application/grpc")), &Method::POST);
+        assert_eq!((reply.status(), &reply.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from_static("3")));
+    }
+
+    #[test]
     fn every_kind_of_grpc_is_known_by_its_content_type_and_nothing_else_is() {
         let wire =
             |value: &str| Wire::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(value).unwrap())]));

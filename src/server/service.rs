@@ -70,7 +70,9 @@ where
             }
             Verdict::Refuse(refusal, signing) => {
                 self.give_readiness_back();
-                let mut response = refusal.response(&Wire::of(&parts.headers), &parts.method);
+                // The endpoint speaks HTTP, whatever the client's content type.
+                let wire = if is_endpoint(&parts) { Wire::Http } else { Wire::of(&parts.headers) };
+                let mut response = refusal.response(&wire, &parts.method);
                 if let Some(signing) = signing {
                     signing.attach(&mut response, None, self.settings.header_limit);
                 }
@@ -100,7 +102,7 @@ enum Verdict {
 
 impl Settings {
     fn judge(&self, request: &Parts) -> Verdict {
-        if request.uri.path() == WELL_KNOWN_PATH && !cors::is_preflight(&request.method, &request.headers) {
+        if is_endpoint(request) {
             return self.judge_endpoint(request);
         }
         let header = match NonceHeader::from_headers(&request.headers) {
@@ -162,10 +164,29 @@ impl Settings {
     }
 }
 
+/// A browser's preflight for the endpoint is for the application's CORS policy to answer.
+fn is_endpoint(request: &Parts) -> bool {
+    request.uri.path() == WELL_KNOWN_PATH && !cors::is_preflight(&request.method, &request.headers)
+}
+
 /// A plain `CONNECT` is never attested, and passes; a target too long to sign is refused.
 fn unsignable(error: &TargetError) -> Verdict {
     match error {
         TargetError::Connect => Verdict::Pass(Job::unsigned(false)),
         TargetError::TooLong(length) => Verdict::Refuse(Refusal::TargetTooLong(*length), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `http` holds no URI of more than 65 534 bytes, so that servers refuse longer ones before this layer; should that
+    /// change, this layer does.
+    #[test]
+    fn a_target_too_long_to_sign_is_refused() {
+        assert!("/".repeat(65_536).parse::<http::Uri>().is_err());
+        let verdict = unsignable(&TargetError::TooLong(65_536));
+        assert!(matches!(verdict, Verdict::Refuse(Refusal::TargetTooLong(65_536), None)));
     }
 }

@@ -17,19 +17,21 @@ use crate::time::{Clock, SystemClock};
 /// Settings of an [`Attester`], each with a default that suits a server on real hardware.
 ///
 /// ```
+/// # #[cfg(feature = "mock")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_attest::AttesterError> {
 /// use std::time::Duration;
 /// use tower_attest::Attester;
 /// use tower_attest::mock::MockTee;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let attester = Attester::builder(MockTee::new().provider())
 ///     .name("prover.example")
 ///     .report_timeout(Duration::from_secs(10))
 ///     .start()
 ///     .await?;
 /// assert_eq!(attester.stats().reports, 1, "the hardware has been asked once");
-/// # Ok::<(), tower_attest::AttesterError>(()) })?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(()) }
+/// # #[cfg(not(feature = "mock"))] fn main() {}
 /// ```
 #[derive(Debug)]
 #[must_use = "an attester does nothing until it is started"]

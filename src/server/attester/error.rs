@@ -10,16 +10,18 @@ use crate::provider::{ProviderError, ProviderErrorKind};
 /// fails every nonce in its batch.
 ///
 /// ```
+/// # #[cfg(feature = "mock")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// use tower_attest::mock::{Behaviour, MockTee};
 /// use tower_attest::{Attester, AttesterErrorKind};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let provider = MockTee::new().provider();
 /// provider.set_behaviour(Behaviour::Unsupported);
 /// let error = Attester::builder(provider).name("prover.example").start().await.unwrap_err();
 /// assert_eq!(error.kind(), AttesterErrorKind::Hardware);
-/// # });
-/// # Ok::<(), std::io::Error>(())
+/// # }
+/// # #[cfg(not(feature = "mock"))] fn main() {}
 /// ```
 #[derive(Debug, Clone)]
 pub struct AttesterError {

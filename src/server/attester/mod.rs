@@ -1,18 +1,20 @@
 //! The [`Attester`]: keys made in this process, and evidence for them from the hardware.
 //!
 //! ```
+//! # #[cfg(feature = "mock")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_attest::AttesterError> {
 //! use tower_attest::mock::MockTee;
 //! use tower_attest::{Attester, Health, Nonce};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! let attester = Attester::builder(MockTee::new().provider()).name("prover.example").start().await?;
 //! assert_eq!(attester.health(), Health::Ready);
 //! assert!(attester.key_document().has_name("prover.example"));
 //!
 //! let evidence = attester.evidence(&Nonce::from_bytes([7; 32]), None).await?;
 //! assert_eq!(evidence.batch.size(), 1);
-//! # Ok::<(), tower_attest::AttesterError>(()) })?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(()) }
+//! # #[cfg(not(feature = "mock"))] fn main() {}
 //! ```
 //!
 //! # One report for many nonces
