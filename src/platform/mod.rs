@@ -15,6 +15,8 @@
 #[cfg(target_os = "linux")]
 mod backoff;
 mod detect;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 #[cfg(feature = "mock")]
 pub mod mock;
 #[cfg(feature = "snp")]
