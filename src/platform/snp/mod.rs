@@ -25,7 +25,7 @@ pub use self::cert_table::{CertTable, CertTableEntry, CertTableError};
 pub use self::crl::MAX_CRL_LEN;
 pub use self::fields::{BitNames, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
 pub use self::genuine::{Genuineness, SnpDetails};
-pub use self::policy::SnpPolicy;
+pub use self::policy::{Judgement, RuleOutcome, SnpPolicy, TcbKind};
 #[cfg(target_os = "linux")]
 pub use self::provider::{SnpDevice, SnpProvider, SnpProviderBuilder};
 pub use self::report::{REPORT_LEN, ReportView, SIGNED_LEN, VERSIONS};

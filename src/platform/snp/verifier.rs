@@ -147,7 +147,7 @@ impl ReportVerifier for SnpVerifier {
         let view = view(report)?;
         let vek = self.certificate(report, &view, &genuineness, now).await?;
         let details = genuineness.authenticate(view, &vek, now)?;
-        let name = policy.judge(&details)?;
+        let name = policy.accept(&details)?;
         Ok(claims(details, name))
     }
 

@@ -1,7 +1,10 @@
 //! The verifier against the simulator: the production path from bytes to verdict, with other roots.
 
 mod chain;
+mod file;
 mod genuine;
+mod policy;
+mod verifier;
 
 use std::time::{Duration, SystemTime};
 
