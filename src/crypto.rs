@@ -79,3 +79,25 @@ impl std::fmt::Debug for SigningKey {
 pub(crate) fn verify_ed25519(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
 }
+
+/// How an ECDSA signature is written down.
+#[cfg(feature = "tdx")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EcdsaEncoding {
+    /// r ‖ s, 32 bytes each, big-endian.
+    Fixed,
+    /// `Ecdsa-Sig-Value` of RFC 3279, DER.
+    Der,
+}
+
+/// Whether `signature` is one by `key`, an uncompressed P-256 point of 65 bytes, over the SHA-256 of `message`.
+#[cfg(feature = "tdx")]
+#[must_use]
+pub(crate) fn verify_p256(key: &[u8], message: &[u8], signature: &[u8], encoding: EcdsaEncoding) -> bool {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED};
+    let algorithm = match encoding {
+        EcdsaEncoding::Fixed => &ECDSA_P256_SHA256_FIXED,
+        EcdsaEncoding::Der => &ECDSA_P256_SHA256_ASN1,
+    };
+    UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
+}

@@ -21,6 +21,8 @@ pub mod fetch;
 pub mod mock;
 #[cfg(feature = "snp")]
 pub mod snp;
+#[cfg(feature = "tdx")]
+pub mod tdx;
 #[cfg(target_os = "linux")]
 pub mod tsm;
 #[cfg(target_os = "linux")]

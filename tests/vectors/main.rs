@@ -2,12 +2,15 @@
 //!
 //! No entry is named here, so another folder of the same format works by changing the variable. A relative path is
 //! relative to the repository's root, wherever the test runs.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, clippy::expect_used)]
 
 mod manifest;
 #[cfg(feature = "snp")]
 mod snp;
+#[cfg(feature = "tdx")]
+mod tdx;
 
 use manifest::{Entry, Folder};
 
@@ -28,6 +31,14 @@ fn handler(kind: &str) -> Option<Handler> {
         "snp" | "snp-negative" => Some(snp::report),
         #[cfg(feature = "snp")]
         "snp-cert" => Some(snp::certificate),
+        #[cfg(feature = "tdx")]
+        "tdx" | "tdx-negative" => Some(tdx::quote),
+        #[cfg(feature = "tdx")]
+        "tdx-container" => Some(tdx::container),
+        #[cfg(feature = "tdx")]
+        "tdreport" => Some(tdx::td_report),
+        #[cfg(feature = "tdx")]
+        "sgx" => Some(tdx::sgx),
         _ => None,
     }
 }
@@ -57,5 +68,5 @@ fn every_vector_gets_its_expected_verdict() {
     println!("{agreed} agreed, {} of kinds not handled {unhandled:?}", unhandled.values().sum::<usize>());
     println!("{derived} negatives derived from them, all refused");
     assert!(disagreements.is_empty(), "{} disagree:\n{}", disagreements.len(), disagreements.join("\n"));
-    assert!(agreed > 0 || !cfg!(feature = "snp"), "no entry of a kind that this build judges");
+    assert!(agreed > 0 || !cfg!(any(feature = "snp", feature = "tdx")), "no entry of a kind that this build judges");
 }

@@ -1,0 +1,259 @@
+//! Whether a quote is authentic and how up to date its platform is: everything but the policy.
+//!
+//! In two stages. [`Authentic`] needs the quote alone: its PCK chain, the quoting enclave's report, the quote signature.
+//! [`Authentic::appraise`] needs collateral, which is thus never fetched for a quote that a stranger made up.
+
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+
+use super::chain::{CertifiedKey, Crls, PckChain, Root, refuse, within};
+use super::collateral::Collateral;
+use super::encoding::{hex_array, rfc3339};
+use super::pck::{self, Platform};
+use super::quote::{QeReport, Quote};
+use super::tcb::{self, PlatformTcb, QeIdentity, TcbError, TcbInfo, TcbStatus, Verdict};
+use crate::crypto::{self, EcdsaEncoding};
+use crate::report::Hex;
+use crate::verifier::{VerifyError, VerifyErrorKind};
+
+/// A quote whose signatures lead to the pinned root. Whether its keys were revoked since is not known yet.
+#[derive(Debug)]
+pub(super) struct Authentic<'a> {
+    root: &'a Root,
+    quote: &'a Quote,
+    chain: PckChain,
+    pub(super) platform: Platform,
+}
+
+/// What collateral says about an authentic quote.
+#[derive(Debug, Clone)]
+pub(super) struct Appraisal {
+    pub(super) verdict: Verdict,
+    /// `tcbEvaluationDataNumber` of the TCB info or the QE identity, whichever is lower.
+    pub(super) evaluation_number: u32,
+    /// Earliest end of everything that was relied on.
+    pub(super) valid_until: SystemTime,
+}
+
+impl<'a> Authentic<'a> {
+    pub(super) fn check(root: &'a Root, quote: &'a Quote, now: SystemTime) -> Result<Self, VerifyError> {
+        let chain = root.pck_chain(&quote.pck_chain, now)?;
+        let platform = pck::platform(&chain.extension, chain.ca)
+            .ok_or_else(|| refuse("the SGX extension of the PCK certificate does not parse"))?;
+        let qe = &quote.qe_report;
+        if !root.memo.verify(&chain.key.0, &qe.raw, &quote.qe_report_signature, EcdsaEncoding::Fixed) {
+            return Err(signature("the PCK certificate's signature over the QE report does not verify"));
+        }
+        check_binding(quote)?;
+        // Each quote has a signature of its own: not worth remembering.
+        let key = [&[4][..], &quote.attestation_key].concat();
+        if !crypto::verify_p256(&key, &quote.signed, &quote.signature, EcdsaEncoding::Fixed) {
+            return Err(signature("the attestation key's signature over the quote does not verify"));
+        }
+        Ok(Self { root, quote, chain, platform })
+    }
+
+    pub(super) fn appraise(&self, collateral: &Collateral, now: SystemTime) -> Result<Appraisal, VerifyError> {
+        let crls = self.root.crls(&collateral.root_ca_crl, &collateral.pck_crl, now)?;
+        let (info, info_end) = self.tcb_info(collateral, &crls, now)?;
+        let (identity, identity_end) = self.qe_identity(collateral, &crls, now)?;
+        self.root.check_root(&crls)?;
+        self.root.check_pck(&self.chain, &crls, now)?;
+        self.check_platform(&info)?;
+        let qe = check_qe(&self.quote.qe_report, &identity)?;
+        let verdict = self.tcb(&info, &qe)?;
+        if verdict.status == TcbStatus::Revoked {
+            return Err(VerifyError::new(VerifyErrorKind::Revoked, "Intel has revoked this platform's TCB"));
+        }
+        Ok(Appraisal {
+            verdict,
+            evaluation_number: info.tcb_evaluation_data_number.min(identity.tcb_evaluation_data_number),
+            valid_until: info_end.min(identity_end).min(crls.next_update).min(self.chain.not_after),
+        })
+    }
+
+    fn tcb_info(
+        &self,
+        collateral: &Collateral,
+        crls: &Crls<'_>,
+        now: SystemTime,
+    ) -> Result<(TcbInfo, SystemTime), VerifyError> {
+        let (key, end) = self.root.tcb_signer(&collateral.tcb_info_issuer_chain, crls, now, "the TCB info")?;
+        let signed = Signed {
+            what: "TCB info",
+            body: &collateral.tcb_info,
+            signature: &collateral.tcb_info_signature,
+            expected: "TDX, version 3",
+        };
+        self.signed_by(&key, &signed)?;
+        signed.check_kind(|id, version| id == "TDX" && version == 3)?;
+        let info: TcbInfo = signed.parse()?;
+        let next_update = signed.window(&info.issue_date, &info.next_update, now)?;
+        Ok((info, end.min(next_update)))
+    }
+
+    fn qe_identity(
+        &self,
+        collateral: &Collateral,
+        crls: &Crls<'_>,
+        now: SystemTime,
+    ) -> Result<(QeIdentity, SystemTime), VerifyError> {
+        let (key, end) = self.root.tcb_signer(&collateral.qe_identity_issuer_chain, crls, now, "the QE identity")?;
+        let signed = Signed {
+            what: "QE identity",
+            body: &collateral.qe_identity,
+            signature: &collateral.qe_identity_signature,
+            expected: "TD_QE, version 2 or 3",
+        };
+        self.signed_by(&key, &signed)?;
+        signed.check_kind(|id, version| id == "TD_QE" && matches!(version, 2 | 3))?;
+        let identity: QeIdentity = signed.parse()?;
+        let next_update = signed.window(&identity.issue_date, &identity.next_update, now)?;
+        Ok((identity, end.min(next_update)))
+    }
+
+    fn signed_by(&self, key: &CertifiedKey, signed: &Signed<'_>) -> Result<(), VerifyError> {
+        if self.root.memo.verify(&key.0, signed.body.as_bytes(), signed.signature, EcdsaEncoding::Fixed) {
+            Ok(())
+        } else {
+            Err(refuse(format!("Intel's signature over the {} does not verify", signed.what)))
+        }
+    }
+
+    /// The TCB info must be about this very platform.
+    fn check_platform(&self, info: &TcbInfo) -> Result<(), VerifyError> {
+        let expected = (self.platform.id.fmspc, self.platform.pce_id);
+        if (hex_array(&info.fmspc), hex_array(&info.pce_id)) == (Some(expected.0), Some(expected.1)) {
+            return Ok(());
+        }
+        Err(VerifyError::new(
+            VerifyErrorKind::Mismatch,
+            format!(
+                "the TCB info is for another platform: expected FMSPC {} and PCE id {}, found {} and {}",
+                Hex(&expected.0),
+                Hex(&expected.1),
+                info.fmspc,
+                info.pce_id
+            ),
+        ))
+    }
+
+    fn tcb(&self, info: &TcbInfo, qe: &Verdict) -> Result<Verdict, VerifyError> {
+        let body = &self.quote.body;
+        let error = |error: TcbError| {
+            let kind = match error {
+                TcbError::Components(_) | TcbError::Hex(_) => VerifyErrorKind::Endorsement,
+                _ => VerifyErrorKind::Mismatch,
+            };
+            VerifyError::with_source(kind, error.to_string(), error)
+        };
+        info.check_module(&body.tee_tcb_svn, &body.mr_signer_seam, body.seam_attributes).map_err(error)?;
+        let (launch, current) = info
+            .evaluate(&PlatformTcb {
+                cpu_svn: self.platform.cpu_svn,
+                pce_svn: self.platform.pce_svn,
+                tee_tcb_svn: body.tee_tcb_svn,
+                current_tee_tcb_svn: body.td15.as_ref().map(|td15| td15.tee_tcb_svn_2),
+            })
+            .map_err(error)?;
+        Ok(tcb::converge(&launch, current.as_ref(), qe))
+    }
+}
+
+/// A JSON body that Intel signs.
+struct Signed<'a> {
+    what: &'static str,
+    body: &'a str,
+    signature: &'a [u8],
+    expected: &'static str,
+}
+
+impl Signed<'_> {
+    /// Whether the body is of the kind that is needed: Intel signs others (SGX, older versions) with the same key.
+    fn check_kind(&self, accept: impl Fn(&str, u32) -> bool) -> Result<(), VerifyError> {
+        #[derive(serde::Deserialize)]
+        struct Kind {
+            id: String,
+            version: u32,
+        }
+        let Kind { id, version } = self.parse()?;
+        if accept(&id, version) {
+            return Ok(());
+        }
+        Err(VerifyError::new(
+            VerifyErrorKind::Mismatch,
+            format!("{}: expected {}, found {id}, version {version}", self.what, self.expected),
+        ))
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, VerifyError> {
+        serde_json::from_str(self.body).map_err(|error| {
+            VerifyError::with_source(
+                VerifyErrorKind::Endorsement,
+                format!("the {} is signed and does not parse: {error}", self.what),
+                error,
+            )
+        })
+    }
+
+    fn window(&self, issue_date: &str, next_update: &str, now: SystemTime) -> Result<SystemTime, VerifyError> {
+        let (Some(from), Some(until)) = (rfc3339(issue_date), rfc3339(next_update)) else {
+            return Err(refuse(format!("the {}'s issueDate or nextUpdate is not a time", self.what)));
+        };
+        within(self.what, from, until, now)?;
+        Ok(until)
+    }
+}
+
+/// The QE's report data is SHA-256(attestation key ‖ authentication data), then 32 zero bytes.
+fn check_binding(quote: &Quote) -> Result<(), VerifyError> {
+    let mut expected = [0; 64];
+    let hash = crypto::sha256(&[&quote.attestation_key, &quote.qe_auth_data]);
+    expected.iter_mut().zip(hash).for_each(|(byte, hash)| *byte = hash);
+    if quote.qe_report.report_data == expected {
+        Ok(())
+    } else {
+        Err(signature("the QE report does not vouch for the attestation key"))
+    }
+}
+
+/// The quoting enclave must be Intel's, by its identity; its SVN decides its status.
+fn check_qe(report: &QeReport, identity: &QeIdentity) -> Result<Verdict, VerifyError> {
+    let field = |what: &'static str| move || refuse(format!("the QE identity's {what} is not hexadecimal"));
+    let mr_signer: [u8; 32] = hex_array(&identity.mrsigner).ok_or_else(field("mrsigner"))?;
+    let misc_select: [u8; 4] = hex_array(&identity.miscselect).ok_or_else(field("miscselect"))?;
+    let misc_mask: [u8; 4] = hex_array(&identity.miscselect_mask).ok_or_else(field("miscselectMask"))?;
+    let attributes: [u8; 16] = hex_array(&identity.attributes).ok_or_else(field("attributes"))?;
+    let mask: [u8; 16] = hex_array(&identity.attributes_mask).ok_or_else(field("attributesMask"))?;
+    let masked = |value: u128, mask: u128| value & mask;
+    let wide = |bytes: [u8; 16]| u128::from_be_bytes(bytes);
+    let narrow = |bytes: [u8; 4]| u128::from(u32::from_be_bytes(bytes));
+    let checks = [
+        ("MRSIGNER", report.mr_signer == mr_signer),
+        ("ISVPRODID", report.isv_prod_id == identity.isvprodid),
+        (
+            "MISCSELECT",
+            masked(narrow(report.misc_select), narrow(misc_mask)) == masked(narrow(misc_select), narrow(misc_mask)),
+        ),
+        ("ATTRIBUTES", masked(wide(report.attributes), wide(mask)) == masked(wide(attributes), wide(mask))),
+    ];
+    if let Some((field, _)) = checks.iter().find(|(_, holds)| !holds) {
+        return Err(VerifyError::new(
+            VerifyErrorKind::Mismatch,
+            format!(
+                "the quoting enclave is not Intel's TD quoting enclave: its {field} is not that of the QE identity"
+            ),
+        ));
+    }
+    identity.evaluate(report.isv_svn).ok_or_else(|| {
+        VerifyError::new(
+            VerifyErrorKind::Mismatch,
+            format!("the quoting enclave's ISVSVN {} is below every level of its identity", report.isv_svn),
+        )
+    })
+}
+
+fn signature(message: &str) -> VerifyError {
+    VerifyError::new(VerifyErrorKind::Signature, message)
+}

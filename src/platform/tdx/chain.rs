@@ -1,0 +1,256 @@
+//! Certificate chains and revocation lists: everything that must lead to the pinned root.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, alg_id};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, anchor_from_trusted_cert,
+};
+
+use super::collateral::PckCa;
+use super::encoding::show_time;
+use super::memo::SignatureMemo;
+use super::{der, pem};
+use crate::verifier::{VerifyError, VerifyErrorKind};
+
+/// Intel SGX Root CA, DER. SHA-256: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
+pub(super) const INTEL_ROOT: &[u8] = include_bytes!("intel_sgx_root_ca.der");
+
+/// The name of the certificate that signs TCB infos and QE identities.
+const TCB_SIGNER: &str = "Intel SGX TCB Signing";
+/// The name of a PCK certificate.
+const PCK: &str = "Intel SGX PCK Certificate";
+const PROCESSOR_CA: &str = "Intel SGX PCK Processor CA";
+const PLATFORM_CA: &str = "Intel SGX PCK Platform CA";
+
+/// The root that everything must lead to, with the memory of signatures checked so far.
+pub(super) struct Root {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) memo: SignatureMemo,
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Root").field("memo", &self.memo).finish_non_exhaustive()
+    }
+}
+
+/// A P-256 key from a certificate, an uncompressed point.
+#[derive(Debug, Clone)]
+pub(super) struct CertifiedKey(pub(super) Vec<u8>);
+
+/// The PCK certificate and its CA, as the quote carries them.
+#[derive(Debug)]
+pub(super) struct PckChain {
+    leaf: CertificateDer<'static>,
+    ca_certificate: [CertificateDer<'static>; 1],
+    pub(super) ca: PckCa,
+    pub(super) key: CertifiedKey,
+    /// The contents of Intel's SGX extension.
+    pub(super) extension: Vec<u8>,
+    pub(super) not_after: SystemTime,
+}
+
+/// Both revocation lists, parsed; each is authenticated when a chain is checked against it.
+#[derive(Debug)]
+pub(super) struct Crls<'a> {
+    lists: [CertRevocationList<'a>; 2],
+    pub(super) next_update: SystemTime,
+}
+
+impl Root {
+    pub(super) fn new(der: Vec<u8>) -> Self {
+        Self { der: CertificateDer::from(der), memo: SignatureMemo::new() }
+    }
+
+    /// Reads the PCK chain of a quote and checks it up to the root, without revocation, which needs collateral.
+    pub(super) fn pck_chain(&self, pem: &[u8], now: SystemTime) -> Result<PckChain, VerifyError> {
+        let Some([leaf, ca_certificate, root]) = pem::chain::<3>(pem) else {
+            return Err(refuse("the PCK chain in the quote is not exactly a certificate, its CA and a root, in PEM"));
+        };
+        self.pinned(&root, "the PCK chain in the quote")?;
+        let fields = der::certificate(&leaf).ok_or_else(|| refuse("the PCK certificate does not parse"))?;
+        let ca = match fields.issuer {
+            PROCESSOR_CA => PckCa::Processor,
+            PLATFORM_CA => PckCa::Platform,
+            other => {
+                return Err(refuse(format!("PCK issuer: expected {PROCESSOR_CA} or {PLATFORM_CA}, found {other:?}")));
+            }
+        };
+        named("PCK certificate", PCK, fields.subject)?;
+        let ca_fields = der::certificate(&ca_certificate).ok_or_else(|| refuse("the PCK CA does not parse"))?;
+        let extension =
+            fields.sgx.ok_or_else(|| refuse("the PCK certificate has no SGX extension (or more than one)"))?.to_vec();
+        let chain = PckChain {
+            ca,
+            key: key(&fields, "PCK certificate")?,
+            extension,
+            not_after: fields.not_after.min(ca_fields.not_after),
+            leaf: leaf.clone(),
+            ca_certificate: [ca_certificate],
+        };
+        self.path(&chain.leaf, &chain.ca_certificate, now, None, "PCK certificate")?;
+        Ok(chain)
+    }
+
+    /// Checks the PCK chain and its revocation.
+    pub(super) fn check_pck(&self, chain: &PckChain, crls: &Crls<'_>, now: SystemTime) -> Result<(), VerifyError> {
+        self.path(&chain.leaf, &chain.ca_certificate, now, Some(crls), "PCK certificate")
+    }
+
+    /// Checks the chain of a TCB info or QE identity: a signer that the root itself issued.
+    pub(super) fn tcb_signer(
+        &self,
+        pem: &str,
+        crls: &Crls<'_>,
+        now: SystemTime,
+        of: &'static str,
+    ) -> Result<(CertifiedKey, SystemTime), VerifyError> {
+        let Some([leaf, root]) = pem::chain::<2>(pem.as_bytes()) else {
+            return Err(refuse(format!("the issuer chain of {of} is not exactly a signer and a root, in PEM")));
+        };
+        self.pinned(&root, of)?;
+        let fields = der::certificate(&leaf).ok_or_else(|| refuse(format!("the signer of {of} does not parse")))?;
+        named("TCB signer", TCB_SIGNER, fields.subject)?;
+        let key = key(&fields, "TCB signer")?;
+        self.path(&leaf, &[], now, Some(crls), "TCB signer")?;
+        Ok((key, fields.not_after))
+    }
+
+    /// Parses both CRLs and checks their dates.
+    pub(super) fn crls<'a>(&self, root: &'a [u8], pck: &'a [u8], now: SystemTime) -> Result<Crls<'a>, VerifyError> {
+        let list = |der: &'a [u8], which: &str| {
+            let parsed = BorrowedCertRevocationList::from_der(der)
+                .map_err(|error| refuse_with(format!("the {which} CRL does not parse"), error))?;
+            let (this_update, next_update) = der::crl_window(der)
+                .ok_or_else(|| refuse(format!("the {which} CRL has no thisUpdate and nextUpdate")))?;
+            within(&format!("{which} CRL"), this_update, next_update, now)?;
+            Ok::<_, VerifyError>((CertRevocationList::Borrowed(parsed), next_update))
+        };
+        let (root, root_next) = list(root, "root")?;
+        let (pck, pck_next) = list(pck, "PCK")?;
+        Ok(Crls { lists: [root, pck], next_update: root_next.min(pck_next) })
+    }
+
+    /// Whether the root has revoked itself. Its CRL must have been authenticated by a chain before.
+    pub(super) fn check_root(&self, crls: &Crls<'_>) -> Result<(), VerifyError> {
+        let root =
+            EndEntityCert::try_from(&self.der).map_err(|error| refuse_with("the pinned root does not parse", error))?;
+        let [list, _] = &crls.lists;
+        match list.find_serial(root.serial()) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(VerifyError::new(VerifyErrorKind::Revoked, "the pinned root is on its own CRL")),
+            Err(error) => Err(refuse_with("the root CRL has a malformed entry", error)),
+        }
+    }
+
+    fn pinned(&self, found: &CertificateDer<'_>, of: &str) -> Result<(), VerifyError> {
+        if found.as_ref() == self.der.as_ref() {
+            return Ok(());
+        }
+        let fingerprint = |der: &[u8]| crate::report::Hex(&crate::crypto::sha256(&[der])).to_string();
+        Err(refuse(format!(
+            "{of} ends in another root: expected the pinned one, SHA-256 {}, found {}",
+            fingerprint(&self.der),
+            fingerprint(found)
+        )))
+    }
+
+    /// Checks that `leaf` leads to the root through exactly `intermediates`, which may be empty.
+    fn path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: SystemTime,
+        crls: Option<&Crls<'_>>,
+        what: &str,
+    ) -> Result<(), VerifyError> {
+        let anchors: [TrustAnchor<'_>; 1] = [anchor_from_trusted_cert(&self.der)
+            .map_err(|error| refuse_with("the pinned root is not a certificate", error))?];
+        let leaf =
+            EndEntityCert::try_from(leaf).map_err(|error| refuse_with(format!("{what} does not parse"), error))?;
+        let lists: Vec<&CertRevocationList<'_>> = crls.iter().flat_map(|crls| &crls.lists).collect();
+        // The defaults of the builder deny what no CRL speaks about; depth and expiry are spelt out.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
+            builder.with_depth(RevocationCheckDepth::Chain).with_expiration_policy(ExpirationPolicy::Enforce).build()
+        });
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let path = leaf
+            .verify_for_usage(
+                &[&self.memo],
+                &anchors,
+                intermediates,
+                UnixTime::since_unix_epoch(since_epoch),
+                KeyUsage::server_auth(),
+                revocation,
+                None,
+            )
+            .map_err(|error| path_error(what, error))?;
+        if path.intermediate_certificates().count() != intermediates.len() {
+            return Err(refuse(format!("{what} does not chain through the CA that issues such certificates")));
+        }
+        Ok(())
+    }
+}
+
+fn path_error(what: &str, error: webpki::Error) -> VerifyError {
+    if error == webpki::Error::CertRevoked {
+        return VerifyError::with_source(
+            VerifyErrorKind::Revoked,
+            format!("{what} or its CA is on Intel's CRL"),
+            error,
+        );
+    }
+    refuse_with(format!("{what} does not chain to the pinned root"), error)
+}
+
+fn named(what: &str, expected: &str, found: &str) -> Result<(), VerifyError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(refuse(format!("{what}: expected the name {expected:?}, found {found:?}")))
+    }
+}
+
+fn key(fields: &der::CertificateFields<'_>, what: &str) -> Result<CertifiedKey, VerifyError> {
+    if fields.key_algorithm == alg_id::ECDSA_P256.as_ref() {
+        Ok(CertifiedKey(fields.key.to_vec()))
+    } else {
+        Err(refuse(format!("{what}: expected a P-256 key, found another")))
+    }
+}
+
+/// Checks `from <= now < until`.
+pub(super) fn within(what: &str, from: SystemTime, until: SystemTime, now: SystemTime) -> Result<(), VerifyError> {
+    if from <= now && now < until {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "{what}: valid from {} until {}, judged at {}; fetch collateral anew, or correct the clock",
+        show_time(from),
+        show_time(until),
+        show_time(now)
+    )))
+}
+
+pub(super) fn refuse(message: impl Into<String>) -> VerifyError {
+    VerifyError::new(VerifyErrorKind::Endorsement, message)
+}
+
+fn refuse_with(message: impl Into<String>, error: webpki::Error) -> VerifyError {
+    VerifyError::with_source(VerifyErrorKind::Endorsement, message, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pinned_root_is_intels() {
+        let digest = crate::crypto::sha256(&[INTEL_ROOT]);
+        let expected = "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3";
+        assert_eq!(crate::report::Hex(&digest).to_string(), expected);
+    }
+}

@@ -1,0 +1,50 @@
+//! Intel TDX: quotes, collateral, policy.
+//!
+//! ```
+//! use tower_attest::platform::tdx::{TdxPolicy, TdxVerifier};
+//! use tower_attest::{Platform, ReportVerifier};
+//!
+//! let verifier = TdxVerifier::new(TdxPolicy::pin([0x42; 48]));
+//! assert_eq!(verifier.platforms(), [Platform::TDX]);
+//! ```
+//!
+//! # What is checked, in order
+//!
+//! 1. The quote parses, to the last byte: version 4 or 5, TDX, ECDSA P-256, Intel's quoting enclave.
+//! 2. The PCK certificate in the quote leads to the pinned root through the Processor or Platform CA; it signs the quoting
+//!    enclave's report; that report vouches for the attestation key; the key signs the quote.
+//! 3. The collateral is signed under the same root, within its dates, about this FMSPC and PCE id; nothing on the way is
+//!    revoked; the quoting enclave and the TDX module are those of Intel's identities.
+//! 4. The platform's TCB matches a level; its status is that of platform, module and quoting enclave together.
+//! 5. The policy's rules, all of them.
+//!
+//! # Why not a library
+//!
+//! `dcap-qvl` is the one kept verifier in Rust, and serves as the oracle of this room's tests. It is not the verifier
+//! because it refuses TDs without SEPT_VE_DISABLE (and other attributes) before any policy can speak, with untyped
+//! errors, ignores bytes that follow a quote or its parts, and brings a second base64 and a second webpki.
+
+mod authenticate;
+mod chain;
+mod collateral;
+mod der;
+mod encoding;
+mod genuine;
+mod memo;
+mod pck;
+mod pem;
+mod policy;
+mod quote;
+mod tcb;
+mod verifier;
+
+pub use self::collateral::{
+    Collateral, CollateralError, CollateralErrorKind, CollateralSource, InvalidCollateral, PckCa, PcsResponses,
+    PlatformId,
+};
+pub use self::genuine::Genuineness;
+pub use self::pck::Platform;
+pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
+pub use self::quote::{Quote, QuoteError, Td15, TdReport};
+pub use self::tcb::{TcbStatus, UnknownTcbStatus};
+pub use self::verifier::{TdxDetails, TdxVerifier};

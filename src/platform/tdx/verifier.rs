@@ -1,0 +1,182 @@
+//! [`TdxVerifier`]: parse, chain to Intel's root, signatures, collateral, policy.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+
+use super::authenticate::{Appraisal, Authentic};
+use super::collateral::{Collateral, CollateralErrorKind, CollateralSource};
+use super::encoding::show_time;
+use super::genuine::{self, Genuineness};
+use super::pck::Platform as PckPlatform;
+use super::policy::{Subject, TdxPolicy};
+use super::quote::{Quote, TdReport};
+use super::tcb::TcbStatus;
+use crate::report::{Hex, Platform, Report};
+use crate::verifier::{Claims, ReportVerifier, VerifyError, VerifyErrorKind};
+
+/// Judges TDX quotes by Intel's root, collateral and a [`TdxPolicy`].
+///
+/// Collateral comes stapled to the report, or from a [`CollateralSource`]; stapled collateral that is refused (expired,
+/// below the policy's floor) is replaced by the source's. Signature checks that succeeded are remembered, at most 1 024
+/// of them; dates, revocation and TCB levels are judged every time.
+pub struct TdxVerifier {
+    genuineness: Genuineness,
+    policy: ArcSwap<TdxPolicy>,
+    revision: AtomicU64,
+    source: Option<Arc<dyn CollateralSource>>,
+}
+
+/// What a TDX verdict knows beyond [`Claims`]; see [`Claims::details`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TdxDetails {
+    /// The quote format's version, 4 or 5.
+    pub quote_version: u16,
+    /// What the TDX module reports about the TD.
+    pub td_report: TdReport,
+    /// What the PCK certificate says about the machine.
+    pub platform: PckPlatform,
+    /// The TCB status of platform, TDX module and quoting enclave together.
+    pub tcb_status: TcbStatus,
+    /// The advisories behind it, such as `INTEL-SA-00960`.
+    pub advisories: Vec<String>,
+    /// `tcbDate` of the oldest part, as Intel writes it.
+    pub tcb_date: String,
+    /// `tcbEvaluationDataNumber` of the collateral.
+    pub tcb_evaluation_data_number: u32,
+    /// Earliest end of the certificates, revocation lists and collateral that were relied on.
+    pub valid_until: SystemTime,
+}
+
+impl TdxDetails {
+    pub(super) fn new(quote: &Quote, platform: &PckPlatform, appraisal: &Appraisal) -> Self {
+        Self {
+            quote_version: quote.version,
+            td_report: quote.body.clone(),
+            platform: platform.clone(),
+            tcb_status: appraisal.verdict.status,
+            advisories: appraisal.verdict.advisories.clone(),
+            tcb_date: appraisal.verdict.tcb_date.clone(),
+            tcb_evaluation_data_number: appraisal.evaluation_number,
+            valid_until: appraisal.valid_until,
+        }
+    }
+}
+
+impl TdxVerifier {
+    /// A verifier that trusts Intel's production root.
+    pub fn new(policy: TdxPolicy) -> Self {
+        Self::by(Genuineness::intel(), policy)
+    }
+
+    fn by(genuineness: Genuineness, policy: TdxPolicy) -> Self {
+        Self { genuineness, policy: ArcSwap::from_pointee(policy), revision: AtomicU64::new(0), source: None }
+    }
+
+    /// Where collateral comes from for reports that carry none.
+    #[must_use]
+    pub fn collateral_source(mut self, source: impl CollateralSource + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Replaces the policy. Trust that was given under the old one ends.
+    pub fn set_policy(&self, policy: TdxPolicy) {
+        self.policy.store(Arc::new(policy));
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    fn judge(
+        &self,
+        quote: &Quote,
+        authentic: &Authentic<'_>,
+        collateral: &Collateral,
+        now: SystemTime,
+    ) -> Result<Claims, VerifyError> {
+        let appraisal = authentic.appraise(collateral, now)?;
+        let policy = self.policy.load();
+        let subject = Subject { body: &quote.body, platform: &authentic.platform, appraisal: &appraisal, now };
+        let name = policy.evaluate(&subject)?;
+        Ok(claims(quote, &authentic.platform, &appraisal, name))
+    }
+
+    async fn judge_by_source(
+        &self,
+        source: &dyn CollateralSource,
+        quote: &Quote,
+        authentic: &Authentic<'_>,
+        now: SystemTime,
+    ) -> Result<Claims, VerifyError> {
+        let collateral = source.collateral(&authentic.platform.id, now).await.map_err(|error| {
+            let kind = match error.kind() {
+                CollateralErrorKind::Unavailable => VerifyErrorKind::Unavailable,
+                CollateralErrorKind::NotFound | CollateralErrorKind::Invalid => VerifyErrorKind::Endorsement,
+            };
+            VerifyError::with_source(kind, error.to_string(), error)
+        })?;
+        self.judge(quote, authentic, &collateral, now)
+    }
+}
+
+#[async_trait]
+impl ReportVerifier for TdxVerifier {
+    fn platforms(&self) -> Vec<Platform> {
+        vec![Platform::TDX]
+    }
+
+    async fn verify(&self, report: &Report, now: SystemTime) -> Result<Claims, VerifyError> {
+        let quote = genuine::quote(report)?;
+        let authentic = Authentic::check(&self.genuineness.root, &quote, now)?;
+        let stapled = genuine::stapled(report).map(|collateral| self.judge(&quote, &authentic, &collateral?, now));
+        match (stapled, &self.source) {
+            (Some(Ok(claims)), _) => Ok(claims),
+            (Some(Err(error)), None) => Err(error),
+            (Some(Err(_)) | None, Some(source)) => self.judge_by_source(&**source, &quote, &authentic, now).await,
+            (None, None) => Err(genuine::no_collateral()),
+        }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for TdxVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TdxVerifier")
+            .field("genuineness", &self.genuineness)
+            .field("policy", &self.policy.load())
+            .field("revision", &self.revision())
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+fn claims(quote: &Quote, platform: &PckPlatform, appraisal: &Appraisal, name: Option<&str>) -> Claims {
+    let body = &quote.body;
+    let verdict = &appraisal.verdict;
+    let mut claims = Claims::new(Platform::TDX, body.report_data, body.mr_td)
+        .with_fact(
+            "tcb",
+            format!("{}, evaluation {}, of {}", verdict.status, appraisal.evaluation_number, verdict.tcb_date),
+        )
+        .with_fact("fmspc", Hex(&platform.id.fmspc).to_string())
+        .with_fact("chip", Hex(&platform.ppid).to_string())
+        .with_fact("td_attributes", format!("{:#018x}", body.td_attributes))
+        .with_fact("collateral_until", show_time(appraisal.valid_until));
+    if !verdict.advisories.is_empty() {
+        claims = claims.with_fact("advisories", verdict.advisories.join(", "));
+    }
+    for (register, value) in ["rtmr0", "rtmr1", "rtmr2", "rtmr3"].into_iter().zip(&body.rtmr) {
+        claims = claims.with_fact(register, Hex(value).to_string());
+    }
+    if let Some(name) = name {
+        claims = claims.with_measurement_name(name);
+    }
+    claims.with_valid_until(appraisal.valid_until).with_details(TdxDetails::new(quote, platform, appraisal))
+}
