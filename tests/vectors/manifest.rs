@@ -6,20 +6,22 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 /// A folder with a `manifest.json`.
-pub struct Folder {
+#[derive(Debug)]
+pub(crate) struct Folder {
     root: PathBuf,
     manifest: Value,
 }
 
 /// One case of the manifest.
-pub struct Entry<'a> {
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
     root: &'a Path,
     value: &'a Value,
 }
 
 impl Folder {
     /// The folder that `ATTEST_VECTORS` names; `None` if the variable is unset or empty.
-    pub fn from_environment() -> Option<Self> {
+    pub(crate) fn from_environment() -> Option<Self> {
         let named = std::env::var_os("ATTEST_VECTORS").filter(|value| !value.is_empty())?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(named);
         let path = root.join("manifest.json");
@@ -30,7 +32,7 @@ impl Folder {
     }
 
     /// Every case, in the manifest's order.
-    pub fn entries(&self) -> Vec<Entry<'_>> {
+    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
         let entries = self.manifest["entries"].as_array().unwrap();
         entries.iter().map(|value| Entry { root: &self.root, value }).collect()
     }
@@ -38,27 +40,27 @@ impl Folder {
 
 impl Entry<'_> {
     /// The case's name, for messages only.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.value["id"].as_str().unwrap()
     }
 
     /// Which handler judges it.
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.value["kind"].as_str().unwrap()
     }
 
     /// A field of the manifest by JSON pointer; null where it is absent.
-    pub fn get(&self, pointer: &str) -> &Value {
+    pub(crate) fn get(&self, pointer: &str) -> &Value {
         self.value.pointer(pointer).unwrap_or(&Value::Null)
     }
 
     /// `expected.crypto`: `valid`, `invalid` or `unverifiable`.
-    pub fn expected_crypto(&self) -> &str {
+    pub(crate) fn expected_crypto(&self) -> &str {
         self.get("/expected/crypto").as_str().unwrap()
     }
 
     /// Whether `expected.verdict` is `valid`.
-    pub fn expected_valid(&self) -> bool {
+    pub(crate) fn expected_valid(&self) -> bool {
         match self.get("/expected/verdict").as_str().unwrap() {
             "valid" => true,
             "invalid" => false,
@@ -67,19 +69,19 @@ impl Entry<'_> {
     }
 
     /// Whether `policy_flags` lists `flag`.
-    pub fn has_flag(&self, flag: &str) -> bool {
+    pub(crate) fn has_flag(&self, flag: &str) -> bool {
         self.get("/policy_flags").as_array().is_some_and(|flags| flags.iter().any(|known| known == flag))
     }
 
     /// The clock of the case: `verification_time`, else the start of the certificate's validity, else now (for evidence
     /// without a certificate, which no clock can make valid).
-    pub fn time(&self) -> SystemTime {
+    pub(crate) fn time(&self) -> SystemTime {
         let time = self.get("/verification_time").as_str().or_else(|| self.get("/vek_validity/0").as_str());
         time.map_or_else(SystemTime::now, |time| humantime::parse_rfc3339(time).unwrap())
     }
 
     /// The bytes of a file by its role, if the case has one. Its digest must be the manifest's.
-    pub fn file(&self, role: &str) -> Option<Vec<u8>> {
+    pub(crate) fn file(&self, role: &str) -> Option<Vec<u8>> {
         let file = self.value["files"].get(role)?;
         let path = self.root.join(file["path"].as_str().unwrap());
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -3,14 +3,16 @@
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use tower_attest::platform::snp::{Genuineness, REPORT_LEN, RawTcb, ReportView, SIGNED_LEN, SnpDetails, VERSIONS};
+use tower_attest::platform::snp::{
+    Genuineness, Product, REPORT_LEN, RawTcb, ReportView, SIGNED_LEN, SnpDetails, VERSIONS, VekCertificate,
+};
 use tower_attest::{Platform, Report, VerifyError, VerifyErrorKind};
 
 use crate::Agreed;
 use crate::manifest::Entry;
 
 /// A report with its certificate, or a certificate alone where the case has no report.
-pub fn report(entry: &Entry<'_>, entries: &[Entry<'_>]) -> Result<Agreed, String> {
+pub(crate) fn report(entry: &Entry<'_>, entries: &[Entry<'_>]) -> Result<Agreed, String> {
     let Some(bytes) = entry.file("report") else { return certificate(entry, entries) };
     let judge = judge(entry)?;
     if let Ok(view) = ReportView::parse(bytes.clone()) {
@@ -23,14 +25,36 @@ pub fn report(entry: &Entry<'_>, entries: &[Entry<'_>]) -> Result<Agreed, String
     let verdict = judge.check(&stapled, entry.time());
     expect(entry, verdict.as_ref().map(|_| ()))?;
     let Ok(details) = verdict else { return Ok(Agreed::default()) };
+    extensions_agree(details.vek(), entry.get("/vek_extensions"))?;
     derived(&judge, entry, entries, &details).map(|derived| Agreed { derived })
 }
 
 /// A certificate without a report.
-pub fn certificate(entry: &Entry<'_>, _: &[Entry<'_>]) -> Result<Agreed, String> {
+pub(crate) fn certificate(entry: &Entry<'_>, _: &[Entry<'_>]) -> Result<Agreed, String> {
     let vek = vek(entry).ok_or("neither report nor certificate")?;
     let verdict = judge(entry)?.check_certificate(&vek, entry.time());
-    expect(entry, verdict.as_ref().map(|_| ())).map(|()| Agreed::default())
+    expect(entry, verdict.as_ref().map(|_| ()))?;
+    verdict.map_or(Ok(()), |vek| extensions_agree(&vek, entry.get("/vek_extensions")))?;
+    Ok(Agreed::default())
+}
+
+/// AMD's extensions, as another parser read them.
+fn extensions_agree(vek: &VekCertificate, expected: &Value) -> Result<(), String> {
+    let product = vek.product().ok_or("no product")?;
+    let tcb = RawTcb::new(vek.tcb_bytes(product).ok_or("no TCB")?).decode(product);
+    let read = json!({
+        "productName": vek.product_name(),
+        "fmcSPL": tcb.fmc, "blSPL": tcb.bootloader, "teeSPL": tcb.tee, "snpSPL": tcb.snp, "ucodeSPL": tcb.microcode,
+        "hwID": vek.hwid().map(hex::encode),
+        "cspID": vek.csp_id(),
+    });
+    for (name, found) in read.as_object().into_iter().flatten() {
+        let expected = expected.get(name).unwrap_or(&Value::Null);
+        if found != expected {
+            return Err(format!("extension {name}: expected {expected}, found {found}"));
+        }
+    }
+    Ok(())
 }
 
 fn judge(entry: &Entry<'_>) -> Result<Genuineness, String> {
@@ -140,7 +164,6 @@ fn tcb_agrees(view: &ReportView, name: &str, expected: &Value) -> Result<(), Str
     };
     // The manifest's layout tells the product where the report's version does not.
     let turin = expected.get("fmc").is_some();
-    use tower_attest::platform::snp::Product;
     let tcb = raw.decode(view.product().unwrap_or(if turin { Product::Turin } else { Product::Milan }));
     let mut found = json!({"bl": tcb.bootloader, "tee": tcb.tee, "snp": tcb.snp, "ucode": tcb.microcode});
     if let Some(fmc) = tcb.fmc {

@@ -74,7 +74,7 @@ impl GuestPolicy {
 impl fmt::Display for GuestPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.abi();
-        write!(f, "{:#x} (ABI {major}.{minor}", self.0)?;
+        write!(f, "{:#x} (ABI {major}.{minor}; set:", self.0)?;
         write_bits(f, self.0, Self::NAMES)?;
         f.write_str(")")
     }
@@ -132,7 +132,7 @@ impl PlatformInfo {
 
 impl fmt::Display for PlatformInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x} (", self.0)?;
+        write!(f, "{:#x} (set:", self.0)?;
         write_bits(f, self.0, Self::NAMES)?;
         f.write_str(")")
     }

@@ -75,29 +75,39 @@ impl Genuineness {
         self.chains.verify(der, product, vek.kind(), now).map(|chain| chain.vek.clone())
     }
 
-    /// Judges a report with its stapled VEK at `now`: its form, the certificate's chain to a pinned ARK with dates and
-    /// revocation, the certificate against the report, the signature over the bytes as received, and that the host cannot
-    /// debug the guest.
+    /// Judges a report with its stapled VEK at `now`: [`authenticate`](Self::authenticate), and that the host cannot debug
+    /// the guest.
     ///
     /// # Errors
     ///
-    /// The kind says which step refused: `UnsupportedPlatform`, `Malformed`, `Endorsement`, `Revoked`, `Mismatch`,
-    /// `Signature`, and `Policy` for a guest that may be debugged.
+    /// As `authenticate`, and `Policy` for a guest that may be debugged.
     pub fn check(&self, report: &Report, now: SystemTime) -> Result<SnpDetails, VerifyError> {
-        let view = view(report)?;
-        let vek = report.vek().ok_or_else(no_certificate)?;
-        let details = self.authenticate(view, vek, now)?;
+        let details = self.authenticate(report, now)?;
         let policy = details.report.policy();
         if policy.debug() {
-            let rule =
-                FailedRule::new("guest-policy.debug", "off", format!("on: the host may debug the guest ({policy})"));
+            let found = format!("on: the host may debug the guest ({policy})");
+            let rule = FailedRule::new("guest-policy.debug", "off", found);
             return Err(VerifyError::failed(VerifyErrorKind::Policy, vec![rule]));
         }
         Ok(details)
     }
 
-    /// Everything of [`check`](Self::check) but the guest's debug bit.
-    pub(super) fn authenticate(
+    /// Judges by whom a report with its stapled VEK was made: its form, the certificate's chain to a pinned ARK with dates
+    /// and revocation, the certificate against the report, and the signature over the bytes as received. A guest that
+    /// its host debugs passes.
+    ///
+    /// # Errors
+    ///
+    /// The kind says which step refused: `UnsupportedPlatform`, `Malformed`, `Endorsement`, `Revoked`, `Mismatch` or
+    /// `Signature`. The last also where the report says that no VCEK or VLEK signed it, before anything else is judged.
+    pub fn authenticate(&self, report: &Report, now: SystemTime) -> Result<SnpDetails, VerifyError> {
+        let view = view(report)?;
+        let vek = report.vek().ok_or_else(no_certificate)?;
+        self.authenticate_with(view, vek, now)
+    }
+
+    /// The same with a certificate from elsewhere.
+    pub(super) fn authenticate_with(
         &self,
         view: ReportView,
         vek: &[u8],

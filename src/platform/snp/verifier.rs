@@ -146,7 +146,7 @@ impl ReportVerifier for SnpVerifier {
         let policy = self.policy.load_full();
         let view = view(report)?;
         let vek = self.certificate(report, &view, &genuineness, now).await?;
-        let details = genuineness.authenticate(view, &vek, now)?;
+        let details = genuineness.authenticate_with(view, &vek, now)?;
         let name = policy.accept(&details)?;
         Ok(claims(details, name))
     }

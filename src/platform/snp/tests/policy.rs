@@ -13,16 +13,12 @@ fn genoa() -> SimulatedGuest {
 }
 
 fn accept(policy: &SnpPolicy, guest: &SimulatedGuest) -> Result<Option<String>, VerifyError> {
-    let details = simulated().authenticate(report_view(guest), &guest.vek(), now()).unwrap();
+    let details = simulated().authenticate(&report(guest), now()).unwrap();
     let verdict = policy.accept(&details).map(|name| name.map(str::to_owned));
     if let Ok(judgement) = policy.judge(&details) {
         assert_eq!(judgement.accepted(), verdict.is_ok(), "the list of rules and the verdict differ");
     }
     verdict
-}
-
-fn report_view(guest: &SimulatedGuest) -> super::super::ReportView {
-    super::super::ReportView::parse(guest.report(&[1; 64]).to_vec()).unwrap()
 }
 
 /// `policy` accepts `good`, and refuses `bad` by exactly these rules.
