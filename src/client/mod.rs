@@ -72,10 +72,14 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod exchange;
+#[cfg(test)]
+mod fake;
 mod future;
 mod layer;
 mod preflight;
 mod service;
+#[cfg(test)]
+mod tests;
 pub(crate) mod transport;
 mod trust;
 mod verification;

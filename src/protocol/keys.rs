@@ -30,7 +30,7 @@ impl KeysDigest {
     }
 
     /// A digest received as such.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

@@ -35,7 +35,7 @@ pub struct Nonce([u8; 32]);
 
 impl Nonce {
     /// A nonce of these bytes. A client draws them at random.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
@@ -61,7 +61,7 @@ pub struct ChannelBinding([u8; 32]);
 impl ChannelBinding {
     /// The 32 bytes that the TLS 1.3 stack exports under [`EXPORTER_LABEL`] without context, after the handshake is
     /// complete. Never take them from the peer or from a header.
-    pub fn from_tls_exporter(bytes: [u8; 32]) -> Self {
+    pub const fn from_tls_exporter(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
