@@ -1,10 +1,11 @@
 //! How the layer comes to believe the keys that signed a response.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::super::fake::Keys;
 use super::*;
 use crate::protocol::ATTESTATION_REPORT;
+use crate::time::Clock;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 const AGE: Duration = Duration::from_secs(600);
@@ -174,9 +175,9 @@ async fn a_policy_that_changes_while_evidence_is_judged_voids_the_judgement() {
 #[tokio::test]
 async fn claims_that_end_are_not_believed_past_their_end() {
     let set = Set::new();
-    set.verifier.valid_until(SystemTime::now() + Duration::from_secs(3600));
+    set.verifier.valid_until(set.clock.now().wall + Duration::from_secs(3600));
     set.send().await.unwrap();
-    let end = crate::time::Clock::now(&set.clock).wall + Duration::from_secs(60);
+    let end = set.clock.now().wall + Duration::from_secs(60);
     set.verifier.valid_until(end);
     set.verifier.bump();
     set.send().await.unwrap();

@@ -72,6 +72,6 @@ fn request() -> Request<String> {
 }
 
 fn kind(sent: &Sent) -> ErrorKind {
-    let error = sent.as_ref().err().expect("expected a refusal");
+    let error = sent.as_ref().expect_err("expected a refusal");
     error.downcast_ref::<AttestError>().unwrap_or_else(|| panic!("{error}")).kind()
 }
