@@ -132,8 +132,10 @@ impl AttestError {
         #[cfg(feature = "tonic")]
         let status = {
             let text = match &source {
-                Some(source) => format!("{}: {source}", summary(kind, &message)),
-                None => summary(kind, &message),
+                Some(source) if !message.contains(&source.to_string()) => {
+                    format!("{}: {source}", summary(kind, &message))
+                }
+                _ => summary(kind, &message),
             };
             let mut status = tonic::Status::new(tonic_code(kind), text);
             if let Some(source) = &source {

@@ -23,6 +23,8 @@ pub use self::connection::ConnectionInfo;
 pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
 #[cfg(feature = "mock")]
 pub use self::platform::mock;
+#[cfg(feature = "snp")]
+pub use self::platform::snp;
 pub use self::protocol::{ChannelBinding, KeysDigest, Nonce};
 pub use self::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 pub use self::report::{InvalidPlatform, Platform, Report, ReportData};

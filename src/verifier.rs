@@ -217,7 +217,10 @@ pub enum VerifyErrorKind {
     UnsupportedPlatform,
     /// The report does not parse: length, version, reserved bits.
     Malformed,
-    /// An endorsement is missing, does not parse, does not chain to a pinned root or is outside its dates.
+    /// No endorsement came with the report and no source has it. A client that got the report in a header asks the
+    /// evidence endpoint, whose answer has room for endorsements.
+    EndorsementMissing,
+    /// An endorsement does not parse, does not chain to a pinned root or is outside its dates.
     Endorsement,
     /// A certificate in the chain, or the platform's TCB, is revoked.
     Revoked,
@@ -238,6 +241,7 @@ impl fmt::Display for VerifyErrorKind {
         f.write_str(match self {
             Self::UnsupportedPlatform => "platform not accepted",
             Self::Malformed => "malformed report",
+            Self::EndorsementMissing => "endorsement missing",
             Self::Endorsement => "endorsement refused",
             Self::Revoked => "revoked",
             Self::Mismatch => "endorsement contradicts the report",

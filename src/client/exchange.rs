@@ -353,7 +353,7 @@ fn refused(error: VerifyError) -> AttestError {
         VerifyErrorKind::Configuration => ErrorKind::Configuration,
         _ => ErrorKind::Refused,
     };
-    AttestError::with_source(kind, "the verifier did not accept the report", error)
+    AttestError::with_source(kind, error.to_string(), error)
 }
 
 fn bad_signature(carrier: &Carrier) -> &'static str {

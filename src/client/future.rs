@@ -20,6 +20,7 @@ use super::verification::{Deadline, Verification};
 use super::verified::{Observation, VerifiedReport};
 use crate::error::{AttestError, BoxError, ErrorKind};
 use crate::protocol::Target;
+use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// The response of an [`Attest`](crate::Attest): the inner service's, once it is judged.
 ///
@@ -178,7 +179,7 @@ where
                         Poll::Pending => Err(ready!(deadline.poll(shared, "verified evidence", cx))),
                     };
                     let Some(unjudged) = unjudged.take() else { return Poll::Pending };
-                    unjudged.verified(shared, endpoint, verified)
+                    unjudged.verified(this.shared, endpoint, service, verified)
                 }
                 StateProj::Asking(preflight, unjudged) => {
                     let answered = ready!(preflight.as_mut().poll(cx));
@@ -232,25 +233,43 @@ where
     if shared.settings.mode == Mode::Observe {
         return Judged::Verdict(response, Verdict::Undecided(unknown_keys(head.keys())));
     }
-    let want = Want::Keys(*head.keys());
-    let ask = Preflight::new(Arc::clone(shared), endpoint.clone(), want, service.clone());
-    Judged::Wait(State::Asking(ask, Some(Box::new(Unjudged { response, sent, head }))))
+    Unjudged { response, sent, head }.ask(shared, endpoint, service)
 }
 
 impl<ResBody> Unjudged<ResBody> {
-    /// Evidence that came with the response has been judged. Where it cannot be judged now, keys that are believed
-    /// already still are, for as long as they are.
-    fn verified<S, F, ReqBody>(
+    /// Asks the endpoint for evidence of the keys that signed, and of no others.
+    fn ask<S: Clone, F, ReqBody>(
         self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         endpoint: &Endpoint,
+        service: &S,
+    ) -> Judged<S, F, ReqBody, ResBody> {
+        let want = Want::Keys(*self.head.keys());
+        let ask = Preflight::new(Arc::clone(shared), endpoint.clone(), want, service.clone());
+        Judged::Wait(State::Asking(ask, Some(Box::new(self))))
+    }
+
+    /// Evidence that came with the response has been judged. Where it cannot be judged now, keys that are believed
+    /// already still are, for as long as they are. A header may have had no room for endorsements: the endpoint has.
+    fn verified<S: Clone, F, ReqBody>(
+        self,
+        shared: &Arc<Shared>,
+        endpoint: &Endpoint,
+        service: &S,
         verified: Result<Arc<VerifiedKeys>, AttestError>,
     ) -> Judged<S, F, ReqBody, ResBody> {
         let error = match verified {
             Ok(keys) => return self.signed_by(shared, endpoint, &keys),
             Err(error) => error,
         };
-        if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+        let endorsement_missing = error
+            .cause()
+            .and_then(|cause| cause.downcast_ref::<VerifyError>())
+            .is_some_and(|refusal| refusal.kind() == VerifyErrorKind::EndorsementMissing);
+        if endorsement_missing && shared.settings.mode != Mode::Observe {
+            return self.ask(shared, endpoint, service);
+        }
+        if !endorsement_missing && !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
             return Judged::Verdict(self.response, Verdict::Decided(Err(error)));
         }
         match shared.believed(&endpoint.origin, &self.sent, &self.head) {

@@ -12,9 +12,11 @@ use tower::discover::ServiceList;
 use tower::load::Constant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_attest::mock::MockTee;
-use tower_attest::{ErrorKind, VerifiedReport};
+use tower_attest::snp::sim::{SimProvider, SimulatedAmd, SimulatedGuest};
+use tower_attest::snp::{Product, SnpPolicy, SnpVerifier};
+use tower_attest::{AttestLayer, ErrorKind, ReportLayer, VerifiedReport};
 
-use crate::support::{echo_server, get, http2, kind, layer};
+use crate::support::{attester, echo, echo_server, get, http2, kind, layer, serve};
 
 /// A transport that sends to whichever address it is told, whatever the URI says: a balancer, or a restart.
 fn directed(
@@ -95,6 +97,31 @@ async fn a_replica_with_another_measurement_is_refused_while_the_other_serves() 
     assert_eq!(kind(&*error), Some(ErrorKind::Refused), "{error}");
     turn.store(0, Ordering::Relaxed);
     client.oneshot(get(anywhere, "/x")).await.unwrap();
+}
+
+/// SNP evidence with its certificate does not fit the default header: the certificate is left out there.
+#[tokio::test]
+async fn evidence_that_lost_its_certificate_in_the_header_is_completed_at_the_endpoint() {
+    let measurement = [0x11; 48];
+    let guest = || SimulatedGuest::new(Product::Genoa).with_measurement(measurement);
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let report = ReportLayer::new(attester(SimProvider::new(guest())).await);
+        addresses.push(serve(report.layer(echo())).await);
+    }
+    let turn = Arc::new(AtomicUsize::new(0));
+    let at = Arc::clone(&turn);
+    let verifier = SnpVerifier::trusting_simulator(SnpPolicy::pin(measurement), &SimulatedAmd::new());
+    let attest = AttestLayer::new(verifier).accept_presence().name("localhost");
+    let client = attest.layer(directed(move || addresses[at.load(Ordering::Relaxed)]));
+    let anywhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    for replica in [0, 1] {
+        turn.store(replica, Ordering::Relaxed);
+        let response = client.clone().oneshot(get(anywhere, "/x")).await.unwrap();
+        let field = response.headers()["attestation-report"].to_str().unwrap();
+        assert_eq!(field.contains("evidence="), replica == 1, "the first replica's keys came by the preflight");
+        assert!(VerifiedReport::of(&response).is_some());
+    }
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ pub(super) fn view(report: &Report) -> Result<ReportView, VerifyError> {
 
 pub(super) fn no_certificate() -> VerifyError {
     VerifyError::new(
-        VerifyErrorKind::Endorsement,
+        VerifyErrorKind::EndorsementMissing,
         "expected a VCEK or VLEK certificate with the report, found none: let the server staple it, or give the verifier \
          a source of certificates",
     )

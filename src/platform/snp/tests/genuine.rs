@@ -44,7 +44,7 @@ fn another_platforms_report_is_refused() {
 #[test]
 fn a_report_without_certificate_is_refused_with_advice() {
     let bare = report(&guest(Product::Milan)).without_vek();
-    refused(&bare, VerifyErrorKind::Endorsement, "let the server staple it");
+    refused(&bare, VerifyErrorKind::EndorsementMissing, "let the server staple it");
 }
 
 #[test]

@@ -88,7 +88,9 @@ impl Error for EndorsementError {
 }
 
 /// A pause or an outage becomes [`Unavailable`](VerifyErrorKind::Unavailable), worth a retry. A certificate that the
-/// verifier's own check refused gives that refusal back; anything else is an [`Endorsement`](VerifyErrorKind::Endorsement) error.
+/// verifier's own check refused gives that refusal back, one that nobody has is
+/// [`EndorsementMissing`](VerifyErrorKind::EndorsementMissing); anything else is an
+/// [`Endorsement`](VerifyErrorKind::Endorsement) error.
 impl From<EndorsementError> for VerifyError {
     fn from(error: EndorsementError) -> Self {
         if let Some(refusal) = error.source.as_deref().and_then(|source| source.downcast_ref::<VerifyError>()) {
@@ -98,7 +100,8 @@ impl From<EndorsementError> for VerifyError {
             EndorsementErrorKind::RateLimited { .. } | EndorsementErrorKind::Unavailable => {
                 VerifyErrorKind::Unavailable
             }
-            EndorsementErrorKind::NotFound | EndorsementErrorKind::Refused => VerifyErrorKind::Endorsement,
+            EndorsementErrorKind::NotFound => VerifyErrorKind::EndorsementMissing,
+            EndorsementErrorKind::Refused => VerifyErrorKind::Endorsement,
             EndorsementErrorKind::Configuration => VerifyErrorKind::Configuration,
         };
         VerifyError::with_source(kind, error.to_string(), error)
@@ -115,7 +118,7 @@ mod tests {
         assert_eq!(kind_of(EndorsementErrorKind::Unavailable), VerifyErrorKind::Unavailable);
         let pause = EndorsementErrorKind::RateLimited { retry_after: Duration::from_secs(3) };
         assert_eq!(kind_of(pause), VerifyErrorKind::Unavailable);
-        assert_eq!(kind_of(EndorsementErrorKind::NotFound), VerifyErrorKind::Endorsement);
+        assert_eq!(kind_of(EndorsementErrorKind::NotFound), VerifyErrorKind::EndorsementMissing);
         assert_eq!(kind_of(EndorsementErrorKind::Refused), VerifyErrorKind::Endorsement);
     }
 
