@@ -2,6 +2,8 @@
 //!
 //! `PROTOCOL_VECTORS=FILE` walks another file of the same format instead of the shared one.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;

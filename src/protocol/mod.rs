@@ -14,6 +14,8 @@ mod evidence;
 mod header;
 mod json;
 mod keys;
+#[cfg(test)]
+mod properties;
 mod statement;
 mod tlv;
 
