@@ -19,8 +19,10 @@ use tower_attest::{Platform, Report};
 
 const EXPORTER: &str = "e0e1e2e3e4e5e6e7e8e9eaebecedeeefe0e1e2e3e4e5e6e7e8e9eaebecedeeef";
 
+type Walker = fn(&Value, &Keys);
+
 /// What a walker may meet in a file. A section that nobody walks is a failure, not a gap.
-const SECTIONS: [(&str, fn(&Value, &Keys)); 9] = [
+const SECTIONS: [(&str, Walker); 9] = [
     ("keys", keys),
     ("evidence", evidence),
     ("batch", batch),
@@ -241,6 +243,50 @@ fn parse_either(entry: &Value) -> Result<Evidence, tower_attest::protocol::Evide
         Some(cbor) => Evidence::from_cbor(&hex_of(cbor), &Platform::KNOWN),
         None => Evidence::from_json(text_of(&entry["json"]).as_bytes(), &Platform::KNOWN),
     }
+}
+
+/// What `docs/PROTOCOL.md` shows is what the shared vectors say.
+#[test]
+fn the_documents_examples_agree() {
+    let document = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md")).unwrap();
+    let vectors: Value = serde_json::from_str(&fs::read_to_string(file("vectors.json")).unwrap()).unwrap();
+    let document_keys = KeyDocument::parse(text_of(&vectors["keys"]["document"]).to_owned()).unwrap();
+    assert!(document.contains(text_of(&vectors["keys"]["document"])));
+
+    let dumps: Vec<String> = document.split("```").skip(1).step_by(2).map(leading_hex).collect();
+    for statement in [&vectors["evidence"][0]["statement"], &vectors["response"][2]["statement"]] {
+        assert!(dumps.iter().any(|dump| dump == text_of(statement)), "{statement}");
+    }
+    let field = |name: &str| -> Vec<&str> {
+        document.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+    };
+    let nonces: Vec<_> =
+        field("Attestation-Nonce").iter().map(|value| NonceHeader::parse(value.as_bytes()).unwrap()).collect();
+    let reports: Vec<_> =
+        field("Attestation-Report").iter().map(|value| ReportHeader::parse(value.as_bytes()).unwrap()).collect();
+    assert_eq!((nonces.len(), reports.len()), (3, 3));
+    for (nonce, report, target) in
+        [(&nonces[1], &reports[1], "/.well-known/tower-attest"), (&nonces[2], &reports[2], "/?x=1")]
+    {
+        let statement = ResponseStatement {
+            nonce: &nonce.nonce,
+            binding: None,
+            keys: document_keys.digest(),
+            method: &Method::GET,
+            target: &Target::of(&Method::GET, &target.parse().unwrap()).unwrap(),
+            status: StatusCode::OK,
+        };
+        let encoded = statement.encode();
+        let key = UnparsedPublicKey::new(&ED25519, document_keys.fields().sign);
+        assert!(key.verify(&encoded, &report.sig).is_ok(), "{target}");
+        assert!(dumps.contains(&hex::encode(encoded)), "{target}");
+    }
+}
+
+/// The bytes of a dump whose lines may end in two spaces and a comment.
+fn leading_hex(dump: &str) -> String {
+    let bytes = dump.lines().map(|line| line.split("  ").next().unwrap_or_default());
+    bytes.flat_map(str::chars).filter(char::is_ascii_hexdigit).collect()
 }
 
 #[test]
