@@ -101,3 +101,44 @@ pub(crate) fn verify_p256(key: &[u8], message: &[u8], signature: &[u8], encoding
     };
     UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
 }
+
+/// A P-256 key of the TDX simulator, which everybody knows.
+#[cfg(all(feature = "tdx", feature = "sim"))]
+pub(crate) struct SimulatedP256(aws_lc_rs::signature::EcdsaKeyPair);
+
+#[cfg(all(feature = "tdx", feature = "sim"))]
+#[expect(clippy::expect_used, reason = "the simulator's own constants; no input gets here")]
+impl SimulatedP256 {
+    /// The key in PKCS #8, DER.
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
+        let algorithm = &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+        Self(aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(algorithm, der).expect("a P-256 key"))
+    }
+
+    /// The point without its leading 4: x ‖ y.
+    pub(crate) fn public_key(&self) -> [u8; 64] {
+        let point = self.0.public_key().as_ref();
+        point.last_chunk().copied().expect("an uncompressed point of 65 bytes")
+    }
+
+    /// r ‖ s over the SHA-256 of `message`.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let signature = self.0.sign(&rand::SystemRandom::new(), message).expect("the random generator works");
+        signature.as_ref().try_into().expect("a fixed signature has 64 bytes")
+    }
+
+    /// The same as `Ecdsa-Sig-Value`, DER.
+    pub(crate) fn sign_der(&self, message: &[u8]) -> Vec<u8> {
+        let integer = |half: &[u8]| {
+            let start = half.iter().position(|byte| *byte != 0).unwrap_or(half.len());
+            let significant: Vec<u8> = half.iter().skip(start).copied().collect();
+            let sign: &[u8] = if significant.first().is_some_and(|first| first & 0x80 != 0) { &[0] } else { &[] };
+            let length = u8::try_from(sign.len() + significant.len()).unwrap_or(u8::MAX);
+            [&[0x02, length], sign, &significant].concat()
+        };
+        let signature = self.sign(message);
+        let (r, s) = signature.split_at(32);
+        let contents = [integer(r), integer(s)].concat();
+        [&[0x30, u8::try_from(contents.len()).unwrap_or(u8::MAX)][..], &contents].concat()
+    }
+}

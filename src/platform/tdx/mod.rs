@@ -35,6 +35,8 @@ mod pck;
 mod pem;
 mod policy;
 mod quote;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod tcb;
 mod verifier;
 
@@ -48,3 +50,6 @@ pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};
 pub use self::tcb::{TcbStatus, UnknownTcbStatus};
 pub use self::verifier::{TdxDetails, TdxVerifier};
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

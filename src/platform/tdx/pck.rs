@@ -36,7 +36,7 @@ pub struct Platform {
 
 /// The last arc (or two) of an object identifier under 1.2.840.113741.1.13.1.
 fn oid<const N: usize>(arcs: [u8; N]) -> Vec<u8> {
-    [&[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01][..], &arcs].concat()
+    [der::SGX_EXTENSION, &arcs].concat()
 }
 
 /// Reads the SGX extension of a PCK certificate. `None` if it lacks a field or has one of another type or length.

@@ -74,6 +74,12 @@ impl TdxVerifier {
         Self::by(Genuineness::intel(), policy)
     }
 
+    /// A verifier that trusts the simulator's root, whose keys everybody knows, and **not** Intel's. For tests only.
+    #[cfg(feature = "sim")]
+    pub fn trusting_simulator(policy: TdxPolicy, intel: &super::sim::SimulatedIntel) -> Self {
+        Self::by(Genuineness::trusting_simulator(intel), policy)
+    }
+
     fn by(genuineness: Genuineness, policy: TdxPolicy) -> Self {
         Self { genuineness, policy: ArcSwap::from_pointee(policy), revision: AtomicU64::new(0), source: None }
     }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 /// An element with this tag around the parts.
-pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(in crate::platform) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = vec![tag];
     match len.to_be_bytes() {
@@ -16,12 +16,12 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(in crate::platform) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     element(0x30, parts)
 }
 
 /// A non-negative INTEGER.
-pub(super) fn integer(value: u64) -> Vec<u8> {
+pub(in crate::platform) fn integer(value: u64) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1);
     let significant: Vec<u8> = bytes.into_iter().skip(start).collect();
@@ -29,22 +29,22 @@ pub(super) fn integer(value: u64) -> Vec<u8> {
     element(0x02, &[sign, &significant])
 }
 
-pub(super) fn bit_string(bytes: &[u8]) -> Vec<u8> {
+pub(in crate::platform) fn bit_string(bytes: &[u8]) -> Vec<u8> {
     element(0x03, &[&[0], bytes])
 }
 
-pub(super) fn ia5(text: &str) -> Vec<u8> {
+pub(in crate::platform) fn ia5(text: &str) -> Vec<u8> {
     element(0x16, &[text.as_bytes()])
 }
 
 /// An Extension: identifier (contents of the OID), criticality, and the DER inside its OCTET STRING.
-pub(super) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+pub(in crate::platform) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical: &[u8] = if critical { &[0x01, 0x01, 0xff] } else { &[] };
     sequence(&[&element(0x06, &[oid]), critical, &element(0x04, &[value])])
 }
 
 /// A name as AMD's certificates spell it, with this common name.
-pub(super) fn name(common_name: &str) -> Vec<u8> {
+pub(in crate::platform) fn name(common_name: &str) -> Vec<u8> {
     let part = |attribute: u8, tag: u8, text: &str| {
         let oid = element(0x06, &[&[0x55, 0x04, attribute]]);
         element(0x31, &[&sequence(&[&oid, &element(tag, &[text.as_bytes()])])])
@@ -60,7 +60,7 @@ pub(super) fn name(common_name: &str) -> Vec<u8> {
 }
 
 /// UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5). Times before 1970 become 1970.
-pub(super) fn time(time: SystemTime) -> Vec<u8> {
+pub(in crate::platform) fn time(time: SystemTime) -> Vec<u8> {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);

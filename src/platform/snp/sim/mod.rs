@@ -23,7 +23,7 @@
 //! ```
 
 mod authority;
-mod der;
+pub(in crate::platform) mod der;
 mod guest;
 
 pub use self::authority::{Authority, PssEncoding, SimulatedAmd, VekSpec};
