@@ -9,8 +9,12 @@ use std::time::Duration;
 use tower_attest::protocol::report_data;
 use tower_attest::{Platform, ReportData};
 
+#[path = "tsm/detect.rs"]
+mod detect;
 #[path = "tsm/fuse.rs"]
 mod fuse;
+#[path = "tsm/hang.rs"]
+mod hang;
 #[path = "tsm/kernel.rs"]
 mod kernel;
 #[path = "tsm/rules.rs"]

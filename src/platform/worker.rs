@@ -186,6 +186,28 @@ mod tests {
         assert_eq!(running.await.unwrap(), 1);
     }
 
+    #[tokio::test]
+    async fn the_thread_and_its_device_end_with_the_handle() {
+        struct Closing(sync_mpsc::Sender<Option<String>>);
+        impl Device for Closing {
+            type Reply = ();
+            fn call(&mut self, _: &[u8; 64]) -> Result<(), ProviderError> {
+                Ok(())
+            }
+        }
+        impl Drop for Closing {
+            fn drop(&mut self) {
+                let _ = self.0.send(thread::current().name().map(str::to_owned));
+            }
+        }
+        let (closing, closed) = sync_mpsc::channel();
+        let worker = Worker::start("fake-named", Duration::from_secs(60), move || Ok(Closing(closing))).unwrap();
+        worker.call(&[1; 64]).await.unwrap();
+        assert!(closed.try_recv().is_err());
+        drop(worker);
+        assert_eq!(closed.recv().unwrap().as_deref(), Some("fake-named"));
+    }
+
     #[test]
     fn opening_is_bounded_in_time() {
         let (_open, gate) = sync_mpsc::channel::<()>();
