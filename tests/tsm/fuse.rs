@@ -1,6 +1,7 @@
 //! The machine of `kernel.rs` as a mounted file system, which blocks, fails and forgets as configfs does.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,8 +41,10 @@ struct Open {
 struct Hang {
     reports: bool,
     mkdirs: bool,
-    held: Vec<Box<dyn FnOnce(&Shared) + Send>>,
+    held: Vec<Answer>,
 }
+
+type Answer = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Configfs {
     /// Mounts it, or says why this machine cannot; then `TOWER_ATTEST_REQUIRE_FUSE=1` makes that a failure.
@@ -190,13 +193,13 @@ impl Shared {
     fn read(&self, node: &Node, handle: u64, offset: usize, size: usize, reply: ReplyData) {
         let Node::Attribute(id, index) = node else { return reply.error(errno(ENOENT)) };
         let mut open = lock(&self.open);
-        if !open.read.contains_key(&handle) {
-            match lock(&self.machine).show(*id, Attribute::ALL[*index].0) {
-                Ok(value) => drop(open.read.insert(handle, value)),
+        let value = match open.read.entry(handle) {
+            Entry::Occupied(filled) => filled.into_mut(),
+            Entry::Vacant(empty) => match lock(&self.machine).show(*id, Attribute::ALL[*index].0) {
+                Ok(value) => empty.insert(value),
                 Err(number) => return reply.error(errno(number)),
-            }
-        }
-        let value = &open.read[&handle];
+            },
+        };
         let rest = value.get(offset..).unwrap_or_default();
         reply.data(&rest[..rest.len().min(size)]);
     }

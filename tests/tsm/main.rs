@@ -3,22 +3,28 @@
 //! Needs `/dev/fuse` and the right to mount. Without them each test says that it was skipped, or fails if
 //! `TOWER_ATTEST_REQUIRE_FUSE=1` is set.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::time::Duration;
 
 use tower_attest::protocol::report_data;
 use tower_attest::{Platform, ReportData};
 
-#[path = "tsm/detect.rs"]
 mod detect;
-#[path = "tsm/fuse.rs"]
 mod fuse;
-#[path = "tsm/hang.rs"]
 mod hang;
-#[path = "tsm/kernel.rs"]
 mod kernel;
-#[path = "tsm/rules.rs"]
 mod rules;
+#[cfg(feature = "sim")]
+mod snp;
 
 /// Mounts the machine, or leaves the test.
 macro_rules! mounted {
