@@ -76,7 +76,8 @@ async fn exchange(fs: &Configfs) -> Result<VerifiedReport, BoxError> {
     let attester = Attester::builder(provider).name("prover.example").start().await?;
     let prove = async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("proof")));
     let server = ServiceBuilder::new().layer(ReportLayer::new(attester)).service(service_fn(prove));
-    let verifier = SnpVerifier::trusting_simulator(SnpPolicy::pin(MEASUREMENT), &SimulatedAmd::new());
+    let policy = SnpPolicy::pin(MEASUREMENT).allow_vlek(["cloud.example"]);
+    let verifier = SnpVerifier::trusting_simulator(policy, &SimulatedAmd::new());
     let layer = AttestLayer::new(verifier).accept_presence().name("prover.example");
     let client = ServiceBuilder::new().layer(layer).service(server);
     let request = Request::get("https://prover.example/prove").body(Full::default())?;

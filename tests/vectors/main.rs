@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, clippy::expect_used)]
 
+#[cfg(feature = "snp")]
+mod certs_table;
 mod manifest;
 #[cfg(feature = "snp")]
 mod snp;
@@ -30,6 +32,8 @@ fn handler(kind: &str) -> Option<Handler> {
         "snp" | "snp-negative" => Some(snp::report),
         #[cfg(feature = "snp")]
         "snp-cert" => Some(snp::certificate),
+        #[cfg(feature = "snp")]
+        "certs-table" => Some(certs_table::table),
         #[cfg(feature = "tdx")]
         "tdx" | "tdx-negative" => Some(tdx::quote),
         #[cfg(feature = "tdx")]

@@ -57,7 +57,7 @@ fn extensions_agree(vek: &VekCertificate, expected: &Value) -> Result<(), String
     Ok(())
 }
 
-fn judge(entry: &Entry<'_>) -> Result<Genuineness, String> {
+pub fn judge(entry: &Entry<'_>) -> Result<Genuineness, String> {
     let amd = Genuineness::amd();
     match entry.file("crl") {
         Some(crl) => amd.with_crls([crl]).map_err(|error| format!("CRL: {error}")),
@@ -70,7 +70,7 @@ fn vek(entry: &Entry<'_>) -> Option<Vec<u8>> {
 }
 
 /// The verdict, and the kind of refusal that the manifest's facts allow.
-fn expect(entry: &Entry<'_>, verdict: Result<(), &VerifyError>) -> Result<(), String> {
+pub fn expect(entry: &Entry<'_>, verdict: Result<(), &VerifyError>) -> Result<(), String> {
     use VerifyErrorKind::{Endorsement, Malformed, Mismatch, Policy, Revoked, Signature};
     let error = match (entry.expected_valid(), verdict) {
         (true, Ok(())) => return Ok(()),
