@@ -198,7 +198,7 @@ mod tests {
             [leaf] => *leaf,
             _ => {
                 let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-                node(&root_by_definition(left), &root_by_definition(right))
+                crypto::sha384(&[&[1], &root_by_definition(left), &root_by_definition(right)])
             }
         }
     }

@@ -265,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_is_set_apart_from_inner_nodes() {
+        let keys = &KeysDigest::from_bytes([0x33; 32]);
+        let statement = EvidenceStatement { platform: &Platform::SNP, nonce: &NONCE, binding: None, keys };
+        assert_eq!(statement.leaf(), crypto::sha384(&[b"\0", &statement.encode()]));
+    }
+
+    #[test]
     fn a_response_statement_changes_with_each_of_its_fields() {
         let (keys, target) = (KeysDigest::from_bytes([0x33; 32]), of_path("/a".into()).unwrap());
         let base = ResponseStatement {
