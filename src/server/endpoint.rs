@@ -33,6 +33,9 @@ fn encode(evidence: Evidence) -> Result<Vec<u8>, AttesterError> {
         return Ok(json);
     }
     let message = format!("expected evidence of at most {MAX_EVIDENCE} bytes, found {}", json.len());
-    tracing::error!(name: "attest.evidence_too_large", bytes = json.len(), "no client can read this evidence");
+    tracing::error!(
+        name: "attest.evidence_too_large", target: "tower_attest::server",
+        bytes = json.len(), "no client can read this evidence"
+    );
     Err(AttesterError::new(AttesterErrorKind::Hardware, message))
 }

@@ -77,8 +77,6 @@ impl Job {
                 }
             },
         };
-        // Gives the slot in the queue back.
-        self.evidence = None;
         Poll::Ready(outcome)
     }
 
@@ -129,7 +127,10 @@ where
                     if waited && !matches!(outcome, Some(Ok(_))) {
                         let reason = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
                         let reason = reason.map_or("not ready in time".to_owned(), ToString::to_string);
-                        tracing::debug!(name: "attest.evidence_omitted", reason, "answered without evidence");
+                        tracing::debug!(
+                            name: "attest.evidence_omitted", target: "tower_attest::server",
+                            reason, "answered without evidence"
+                        );
                     }
                     let mut response = taken(response);
                     this.job.finish(&mut response, outcome.and_then(Result::ok), this.settings.header_limit);

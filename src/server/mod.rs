@@ -32,6 +32,12 @@
 //! outside routers that strip prefixes, since it signs the target as the client sent it. A layer outside it must not
 //! change the status of a response. One [`ReportLayer`], cloned, serves any number of routes and connections.
 //!
+//! - tonic: `Server::builder().layer(report_layer)`.
+//! - axum: `router.layer(report_layer)` on the outermost router, as its last `layer`; or around the whole of it with
+//!   `Router::new().fallback_service(report_layer.layer(router))`, which also sees what a middleware of `router` answers.
+//!   Inside `nest` it would sign a target that has lost its prefix.
+//! - hyper: `TowerToHyperService::new(report_layer.layer(service))`.
+//!
 //! # What it does
 //!
 //! - `GET /.well-known/tower-attest` with a nonce: fresh evidence in JSON; 503 with `Retry-After` if there is none. Any
@@ -45,6 +51,9 @@
 //! - A malformed nonce, or a binding that cannot be had: refused, see below. A plain `CONNECT`: passes, unsigned.
 //! - `Attestation-Report` is removed from every request, and from every response of the application.
 //! - Informational responses (1xx) are never signed.
+//! - CORS: `Access-Control-Allow-Headers` of a preflight's answer and `Access-Control-Expose-Headers` of a signed response
+//!   get the two fields, wherever the application's policy allows an origin at all. The layer's own answers carry no CORS
+//!   fields: a script on another origin gets its evidence from the response field, not from the endpoint.
 //!
 //! # Refusals
 //!
@@ -62,7 +71,7 @@
 //!
 //! # Events
 //!
-//! By `tracing`, with these names. No event holds a nonce, a key or a target.
+//! By `tracing`, with the target `tower_attest::server` and these names. No event holds a nonce, a key or a target.
 //!
 //! | name | level | fields |
 //! |---|---|---|

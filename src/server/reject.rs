@@ -117,7 +117,10 @@ impl Refusal {
 
     /// The reply. Nothing of the request stands in it.
     pub(super) fn response<B>(&self, wire: &Wire, method: &Method) -> Response<ReportBody<B>> {
-        tracing::debug!(name: "attest.request_refused", reason = self.code(), "answered instead of the application");
+        tracing::debug!(
+            name: "attest.request_refused", target: "tower_attest::server",
+            reason = self.code(), "answered instead of the application"
+        );
         match wire {
             Wire::Http => self.problem(method),
             Wire::Grpc(content_type) => self.trailers_only(content_type),

@@ -127,7 +127,10 @@ impl Settings {
                 .attester
                 .request_evidence(&signing.keys, &signing.nonce, signing.binding.as_ref())
                 .inspect_err(|error| {
-                    tracing::debug!(name: "attest.evidence_omitted", reason = %error, "answered without evidence");
+                    tracing::debug!(
+                        name: "attest.evidence_omitted", target: "tower_attest::server",
+                        reason = %error, "answered without evidence"
+                    );
                 })
                 .ok(),
         };

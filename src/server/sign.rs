@@ -57,7 +57,10 @@ fn with_evidence(bare: &ReportHeader, evidence: Evidence, limit: usize) -> Optio
         fitting(&Evidence { report: whole.report.clone().without_vek(), ..whole.clone() }).filter(fits)
     });
     if value.is_none() {
-        tracing::debug!(name: "attest.evidence_omitted", reason = "too large", limit, "answered without evidence");
+        tracing::debug!(
+            name: "attest.evidence_omitted", target: "tower_attest::server",
+            reason = "too large", limit, "answered without evidence"
+        );
     }
     value
 }

@@ -6,6 +6,37 @@
 //! A mock report proves nothing about hardware, and no feature can make a verifier of real hardware accept one: its
 //! platform is [`Platform::MOCK`], which only a `MockVerifier` judges.
 //!
+//! An attested server on loopback, in five lines:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_attest::mock::MockTee;
+//! use tower_attest::{Attester, ReportLayer};
+//!
+//! # let app = axum::Router::new().route("/", axum::routing::get(async || "the answer"));
+//! let tee = MockTee::new();
+//! let attester = Attester::builder(tee.provider()).name("localhost").start().await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let address = listener.local_addr()?;
+//! tokio::spawn(async move { axum::serve(listener, app.layer(ReportLayer::new(attester))).await });
+//! // Now point a client whose `AttestLayer` has `tee.verifier()` at `address`.
+//! # let stream = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(address).await?);
+//! # let (mut client, connection) = hyper::client::conn::http1::handshake(stream).await?;
+//! # tokio::spawn(connection);
+//! # let nonce = tower_attest::protocol::NonceHeader::new(tower_attest::Nonce::from_bytes([7; 32])).to_value();
+//! # let request = http::Request::get("/").header("attestation-nonce", nonce).body(String::new())?;
+//! # let response = client.send_request(request).await?;
+//! # assert!(tower_attest::protocol::ReportHeader::from_headers(response.headers())?.is_some());
+//! # Ok(()) }
+//! ```
+//!
+//! What happens when the hardware is slow, throttled or broken: keep a clone of the provider, and call
+//! [`MockProvider::set_behaviour`] or [`MockProvider::hold`]. What happens when a client expects another program: give it
+//! `tee.clone().with_measurement(..).verifier()`, or change its mind later with [`MockVerifier::set_policy`].
+//!
+//! The two halves alone:
+//!
 //! ```
 //! use std::time::SystemTime;
 //! use tower_attest::ReportVerifier;

@@ -68,7 +68,10 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
     };
     match outcome {
         Ok(report) => {
-            tracing::debug!(name: "attest.report_made", nonces = replies.len(), "the hardware made a report");
+            tracing::debug!(
+                name: "attest.report_made", target: "tower_attest::server",
+                nonces = replies.len(), "the hardware made a report"
+            );
             core.queue.made(replies.len());
             let batch = Arc::new(Batch { tree, report });
             for (index, reply) in replies.into_iter().enumerate() {
@@ -76,7 +79,10 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
             }
         }
         Err(error) => {
-            tracing::warn!(name: "attest.report_failed", %error, nonces = replies.len(), "the hardware made no report");
+            tracing::warn!(
+                name: "attest.report_failed", target: "tower_attest::server",
+                %error, nonces = replies.len(), "the hardware made no report"
+            );
             core.queue.failed();
             if result.is_none() {
                 core.queue.stall(&error);
@@ -97,7 +103,10 @@ async fn recover(core: &Core, call: Pin<&mut impl Future>) {
         return;
     }
     if let Won::First(_) = race(call, core.queue.closing()).await {
-        tracing::info!(name: "attest.device_recovered", "the hardware has returned from a call that took too long");
+        tracing::info!(
+            name: "attest.device_recovered", target: "tower_attest::server",
+            "the hardware has returned from a call that took too long"
+        );
         core.queue.recovered();
     }
 }

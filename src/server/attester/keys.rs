@@ -113,12 +113,18 @@ impl KeyRing {
             let epoch = ring.current.document.fields().epoch + 1;
             match make(&self.settings, self.instance, epoch, now) {
                 Ok(keys) => {
-                    tracing::info!(name: "attest.keys_rotated", epoch, digest = ?keys.digest(), "new signing keys");
+                    tracing::info!(
+                        name: "attest.keys_rotated", target: "tower_attest::server",
+                        epoch, digest = ?keys.digest(), "new signing keys"
+                    );
                     Ring { current: Arc::new(keys), previous: Some(Arc::clone(&ring.current)) }
                 }
                 // A document with the longest epoch number was written at start, so this one can be.
                 Err(error) => {
-                    tracing::error!(name: "attest.keys_kept", %error, "no new signing keys");
+                    tracing::error!(
+                        name: "attest.keys_kept", target: "tower_attest::server",
+                        %error, "no new signing keys"
+                    );
                     return;
                 }
             }

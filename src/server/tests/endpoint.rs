@@ -5,6 +5,7 @@ use tower::limit::ConcurrencyLimitLayer;
 use super::*;
 use crate::KeysDigest;
 use crate::mock::Behaviour;
+use crate::time::ManualClock;
 
 fn well_known() -> Asked {
     asked(Method::GET, WELL_KNOWN_PATH)
@@ -46,6 +47,19 @@ async fn bound_evidence_is_bound() {
     server.assert_fresh(&evidence, &asked).await;
     let reply = server.send(asked.request()).await;
     assert_eq!(problem(reply).await["code"], "no-exporter");
+}
+
+#[tokio::test]
+async fn after_a_rotation_it_vouches_for_the_new_keys_whatever_the_client_has() {
+    let clock = ManualClock::new();
+    let server = Server::start_with(|builder| builder.clock(clock.clone())).await;
+    let old = *server.keys().digest();
+    clock.advance(3600 * SECOND);
+    let asked = well_known();
+    let reply = server.send(asked.request_with(&NonceHeader { have: vec![old], ..NonceHeader::new(nonce()) })).await;
+    server.signed(&reply, &asked);
+    let evidence = Evidence::from_json(text(reply).await.as_bytes(), &[Platform::MOCK]).unwrap();
+    assert_ne!(KeysDigest::of(&evidence.keys), old);
 }
 
 #[tokio::test]
