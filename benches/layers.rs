@@ -2,13 +2,14 @@
 //!
 //! `cargo bench --all-features --bench layers`
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 #[path = "../examples/support/prover.rs"]
 mod prover;
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::net::SocketAddr;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use bytes::Bytes;
@@ -70,21 +71,16 @@ fn in_memory(c: &mut Criterion) {
     group.finish();
 }
 
-async fn serve(layer: Option<ReportLayer>) -> Channel {
+async fn connect(address: SocketAddr) -> Channel {
+    Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+async fn serve_without_layers() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let incoming = TcpListenerStream::new(listener);
-    let prover = ProverServer::new(prover::HashProver);
-    match layer {
-        Some(layer) => {
-            let server = tonic::transport::Server::builder().layer(layer).add_service(prover);
-            tokio::spawn(server.serve_with_incoming(incoming));
-        }
-        None => {
-            tokio::spawn(tonic::transport::Server::builder().add_service(prover).serve_with_incoming(incoming));
-        }
-    }
-    Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
+    let server = tonic::transport::Server::builder().add_service(ProverServer::new(prover::HashProver));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
 }
 
 /// tonic unary over loopback.
@@ -93,7 +89,7 @@ fn loopback(c: &mut Criterion) {
     let tee = MockTee::new();
     let (plain, attested) = runtime.block_on(async {
         let attester = Attester::builder(tee.provider()).name("localhost").start().await.unwrap();
-        (serve(None).await, serve(Some(ReportLayer::new(attester))).await)
+        (connect(serve_without_layers().await).await, connect(prover::serve(attester).await.unwrap()).await)
     });
     let mut group = c.benchmark_group("tonic_unary");
     let client = ProverClient::new(plain);

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_attest::{Attester, ReportLayer};
 
 /// The generated gRPC code of `examples/proto/prover.proto`.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::pedantic)]
+#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::as_conversions)]
 pub mod api {
     include!("../proto/prover.rs");
 }

@@ -2,8 +2,14 @@
 //!
 //! No entry is named here, so another folder of the same format works by changing the variable. A relative path is
 //! relative to the repository's root, wherever the test runs.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, clippy::expect_used)]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::expect_used
+)]
 
 #[cfg(feature = "snp")]
 mod certs_table;
