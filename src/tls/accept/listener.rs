@@ -27,7 +27,7 @@ const MAX_HANDSHAKES: usize = 256;
 /// How long to wait after the system refused a connection for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A TCP listener with TLS. See [`accept`](super) for how axum, tonic and hyper use it.
+/// A TCP listener with TLS. axum, tonic and hyper take it as the examples of [`tls`](crate::tls) show.
 ///
 /// At most 256 handshakes run at once, each for at most 10 seconds; further connections wait in the system's queue.
 /// Handshakes run on tasks of their own and do not wait for one another. Dropping the listener ends those that run.

@@ -41,7 +41,7 @@ use crate::time::{Clock, SystemClock};
 /// What configfs-tsm calls the SNP guest driver.
 const TSM_PROVIDER: &str = "sev_guest";
 
-/// Makes SNP reports. See the [module's documentation](self).
+/// Makes SNP reports.
 #[derive(Debug)]
 pub struct SnpProvider {
     source: Source,
