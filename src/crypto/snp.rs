@@ -52,18 +52,14 @@ pub(crate) fn verify_amd_signature(algorithm: &[u8], key: &[u8], message: &[u8],
 pub(crate) struct P384Key(ParsedPublicKey);
 
 impl P384Key {
-    /// From the uncompressed point: 0x04, x and y.
+    /// From the uncompressed point: 0x04, x and y. `None` for what is not one of the curve.
     pub(crate) fn parse(point: &[u8; 97]) -> Option<Self> {
-        let [0x04, ..] = point else { return None };
         ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok().map(Self)
     }
 
-    /// Whether (r, s), big-endian, is a signature over `message`. Any s below the order is taken: about half of what
-    /// AMD's hardware makes is in the upper half.
+    /// Whether (r, s), big-endian, is a signature over `message`. Both must lie between 1 and the order.
+    /// Any such s is taken: about half of what AMD's hardware makes is in the upper half.
     pub(crate) fn verify(&self, message: &[u8], r: &[u8; 48], s: &[u8; 48]) -> bool {
-        if *r == [0; 48] || *s == [0; 48] {
-            return false;
-        }
         let mut signature = [0; 96];
         let (left, right) = signature.split_at_mut(48);
         left.copy_from_slice(r);

@@ -90,7 +90,7 @@ impl VekCertificate {
         let not_after = validity.time().ok_or("notAfter is not a time")?;
         tbs.expect(der::SEQUENCE).ok_or("no subject")?;
         let key = tbs.expect(der::SEQUENCE).ok_or("no subjectPublicKeyInfo")?;
-        let public_key = p384_point(key).ok_or("expected a P-384 key with an uncompressed point")?;
+        let public_key = p384_point(key).ok_or("expected a P-384 key of 97 bytes")?;
         let extensions = tbs.expect(0xa3).and_then(|list| Reader::new(list).expect(der::SEQUENCE));
         let extensions = Extensions::read(der, extensions.ok_or("no extensions")?)?;
         let issuer = der.slice_ref(issuer);
@@ -219,8 +219,7 @@ fn p384_point(key: &[u8]) -> Option<[u8; 97]> {
     let mut key = Reader::new(key);
     let algorithm = key.expect(der::SEQUENCE)?;
     let [0, point @ ..] = key.expect(der::BIT_STRING)? else { return None };
-    let uncompressed = point.first() == Some(&4);
-    (algorithm == rustls_pki_types::alg_id::ECDSA_P384.as_ref() && uncompressed).then(|| point.try_into().ok())?
+    (algorithm == rustls_pki_types::alg_id::ECDSA_P384.as_ref()).then(|| point.try_into().ok())?
 }
 
 fn text(value: &[u8]) -> Option<String> {
@@ -237,3 +236,6 @@ fn integer(value: &[u8]) -> Option<u8> {
 fn refused(message: String) -> VerifyError {
     VerifyError::new(VerifyErrorKind::Endorsement, message)
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

@@ -59,9 +59,12 @@ pub struct VekSpec {
     pub encoding: PssEncoding,
     /// `productName`.
     pub product_name: String,
-    /// Give a VCEK the extension of a VLEK, and the reverse.
+    /// Extensions in place of the genuine ones.
     #[cfg(test)]
-    pub(in super::super) swap_identity: bool,
+    pub(in super::super) extensions: Option<Vec<u8>>,
+    /// A subjectPublicKeyInfo in place of the genuine one.
+    #[cfg(test)]
+    pub(in super::super) key_info: Option<Vec<u8>>,
 }
 
 struct Line {
@@ -108,6 +111,12 @@ impl SimulatedAmd {
         let key = spec.key();
         // secp384r1 with the uncompressed point.
         let algorithm = sequence(&[&[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1], &[0x06, 5, 0x2b, 0x81, 4, 0, 0x22]]);
+        let key_info = sequence(&[&algorithm, &bit_string(key.public_key())]);
+        let extensions = spec.extensions();
+        #[cfg(test)]
+        let key_info = spec.key_info.clone().unwrap_or(key_info);
+        #[cfg(test)]
+        let extensions = spec.extensions.clone().unwrap_or(extensions);
         let tbs = sequence(&[
             &[0xa0, 3, 2, 1, 2],
             &integer(0),
@@ -115,8 +124,8 @@ impl SimulatedAmd {
             &name(&issuer_name),
             &sequence(&[&time(spec.not_before), &time(spec.not_after)]),
             &name(subject),
-            &sequence(&[&algorithm, &bit_string(key.public_key())]),
-            &element(0xa3, &[&sequence(&[&spec.extensions()])]),
+            &key_info,
+            &element(0xa3, &[&sequence(&[&extensions])]),
         ]);
         signed(&tbs, spec.encoding, line.key(issuer))
     }
@@ -182,7 +191,9 @@ impl VekSpec {
             encoding,
             product_name: product_name.to_owned(),
             #[cfg(test)]
-            swap_identity: false,
+            extensions: None,
+            #[cfg(test)]
+            key_info: None,
         }
     }
 
@@ -199,7 +210,7 @@ impl VekSpec {
     }
 
     /// AMD's extensions, in the order and encodings of real certificates.
-    fn extensions(&self) -> Vec<u8> {
+    pub(in super::super) fn extensions(&self) -> Vec<u8> {
         let amd = |suffix: &[u8], value: &[u8]| {
             let oid = [&[0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x01], suffix].concat();
             extension(&oid, false, value)
@@ -217,14 +228,6 @@ impl VekSpec {
                 out.extend([spl(9, tcb.fmc.unwrap_or_default()), spl(1, tcb.bootloader), spl(2, tcb.tee)]);
                 out.extend([spl(3, tcb.snp), spl(5, 0), spl(6, 0), spl(7, 0), spl(8, tcb.microcode)]);
             }
-        }
-        #[cfg(test)]
-        if self.swap_identity {
-            out.push(match self.kind {
-                VekKind::Vcek => amd(&[5], &ia5("CN=x")),
-                VekKind::Vlek => amd(&[4], &[1; 64]),
-            });
-            return out.concat();
         }
         out.push(match self.kind {
             VekKind::Vcek => amd(&[4], &self.id),

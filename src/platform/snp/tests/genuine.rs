@@ -187,10 +187,11 @@ fn the_certificate_must_be_this_chips() {
 #[test]
 fn a_certificate_of_the_other_kind_from_the_right_issuer_is_refused() {
     // Only a mistake of AMD's could make one: a VCEK's contents under the ASVK's signature, and the reverse.
-    for guest in [guest(Product::Milan), guest(Product::Milan).with_vlek("CN=x")] {
+    let (vcek, vlek) = (guest(Product::Milan), guest(Product::Milan).with_vlek("CN=x"));
+    for (guest, other) in [(&vcek, &vlek), (&vlek, &vcek)] {
         let mut spec = guest.vek_spec();
-        spec.swap_identity = true;
-        let report = report(&guest).with_vek(SimulatedAmd::new().issue(&spec));
+        spec.extensions = Some(other.vek_spec().extensions());
+        let report = report(guest).with_vek(SimulatedAmd::new().issue(&spec));
         refused(&report, VerifyErrorKind::Mismatch, "certificate.kind");
     }
 }
