@@ -34,6 +34,8 @@ mod memo;
 mod pck;
 mod pem;
 mod policy;
+#[cfg(target_os = "linux")]
+mod provider;
 mod quote;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -41,12 +43,14 @@ mod tcb;
 mod verifier;
 
 pub use self::collateral::{
-    Collateral, CollateralError, CollateralErrorKind, CollateralSource, InvalidCollateral, PckCa, PcsResponses,
-    PlatformId,
+    Collateral, CollateralDirectory, CollateralError, CollateralErrorKind, CollateralSource, InvalidCollateral,
+    MemoryCollateral, OrElse, PckCa, PcsClient, PcsResponses, PlatformId,
 };
 pub use self::genuine::Genuineness;
 pub use self::pck::Platform;
 pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
+#[cfg(target_os = "linux")]
+pub use self::provider::{TdxProvider, TdxProviderBuilder};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};
 pub use self::tcb::{TcbStatus, UnknownTcbStatus};
 pub use self::verifier::{TdxDetails, TdxVerifier};

@@ -6,18 +6,28 @@
 //! assert!(Collateral::from_json(b"{}").unwrap_err().to_string().contains("missing field"));
 //! ```
 
+mod directory;
+mod memory;
+mod pcs;
 mod source;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use std::fmt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::encoding::hex_bytes;
+use super::der::crl_window;
+use super::encoding::{hex_bytes, rfc3339};
 use crate::report::Hex;
 
-pub use self::source::{CollateralError, CollateralErrorKind, CollateralSource, PckCa, PlatformId};
+pub use self::directory::CollateralDirectory;
+pub use self::memory::MemoryCollateral;
+pub use self::pcs::PcsClient;
+pub use self::source::{CollateralError, CollateralErrorKind, CollateralSource, OrElse, PckCa, PlatformId};
 
 /// Most bytes that one response of Intel's service may have; CRLs are the longest.
 pub(super) const MAX_PART_LEN: usize = 1024 * 1024;
@@ -166,6 +176,20 @@ impl Collateral {
             qe_identity: qe_identity.body.get().to_owned(),
             qe_identity_signature: signature("the QE identity", &qe_identity.signature)?,
         })
+    }
+
+    /// When the first of its parts must be replaced: the earliest `nextUpdate`. `None` if a part does not say so. Nothing
+    /// is verified.
+    pub fn next_update(&self) -> Option<SystemTime> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Dated {
+            next_update: String,
+        }
+        let body = |json: &str| rfc3339(&serde_json::from_str::<Dated>(json).ok()?.next_update);
+        let crl = |der: &[u8]| crl_window(der).map(|(_, next_update)| next_update);
+        let ends = [body(&self.tcb_info)?, body(&self.qe_identity)?, crl(&self.root_ca_crl)?, crl(&self.pck_crl)?];
+        ends.into_iter().min()
     }
 
     /// Reads a directory of six files: `tcb_info.json` and `qe_identity.json` as PCS serves them, their common

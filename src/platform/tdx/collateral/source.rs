@@ -54,6 +54,31 @@ pub trait CollateralSource: Send + Sync + fmt::Debug {
     ///
     /// A [`CollateralError`] whose kind says whether to try again.
     async fn collateral(&self, platform: &PlatformId, now: SystemTime) -> Result<Arc<Collateral>, CollateralError>;
+
+    /// Asks `other` where this source fails, or has nothing but collateral past its `nextUpdate`.
+    fn or_else<T: CollateralSource>(self, other: T) -> OrElse<Self, T>
+    where
+        Self: Sized,
+    {
+        OrElse { first: self, other }
+    }
+}
+
+/// Two sources, the second for what the first does not have. Made by [`CollateralSource::or_else`].
+#[derive(Debug, Clone)]
+pub struct OrElse<A, B> {
+    first: A,
+    other: B,
+}
+
+#[async_trait]
+impl<A: CollateralSource, B: CollateralSource> CollateralSource for OrElse<A, B> {
+    async fn collateral(&self, platform: &PlatformId, now: SystemTime) -> Result<Arc<Collateral>, CollateralError> {
+        match self.first.collateral(platform, now).await {
+            Ok(found) if found.next_update().is_some_and(|end| now < end) => Ok(found),
+            _ => self.other.collateral(platform, now).await,
+        }
+    }
 }
 
 #[async_trait]

@@ -26,10 +26,12 @@
 
 mod authority;
 mod collateral;
+mod pcs;
 mod td;
 
 pub use self::authority::{SimulatedIntel, SimulatedPlatform};
 pub use self::collateral::CollateralSpec;
+pub use self::pcs::{PcsFault, SimulatedPcs};
 pub use self::td::{QuoteFormat, SimProvider, SimulatedTd};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
