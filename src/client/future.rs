@@ -15,6 +15,7 @@ use super::exchange::{Encoded, Exchange, Head, VerifiedKeys, unknown_keys};
 use super::layer::Mode;
 use super::preflight::{Preflight, Want};
 use super::service::Shared;
+use super::transport::Closer;
 use super::trust::Plan;
 use super::verification::{Deadline, Verification};
 use super::verified::{Observation, VerifiedReport};
@@ -313,7 +314,10 @@ fn conclude<ResBody>(
         (Mode::Required, Observation::Verified(report)) => {
             response.extensions_mut().insert(report);
         }
-        (Mode::Required | Mode::Optional, Observation::Refused(error)) => return Err(error.into()),
+        (Mode::Required | Mode::Optional, Observation::Refused(error)) => {
+            Closer::of(response.extensions()).close();
+            return Err(error.into());
+        }
         (_, observation) => {
             response.extensions_mut().insert(observation);
         }

@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::endpoint::{Collect, Endpoint, judge_binding, judge_status};
 use super::exchange::{Encoded, Exchange, Head, VerifiedKeys};
 use super::service::{Shared, draw_nonce, not_attested};
+use super::transport::Closer;
 use super::trust::Flight;
 use super::verification::{Deadline, Verification};
 use super::via::{Fetched, transport};
@@ -42,6 +43,8 @@ pub(super) struct Preflight<S, F, ReqBody, ResBody> {
     service: S,
     flight: Flight,
     deadline: Deadline,
+    /// Of the connection that answered.
+    closer: Closer,
     leads: bool,
     turn: Option<OwnedMutexGuard<()>>,
     #[pin]
@@ -81,6 +84,7 @@ impl<S, F, ReqBody, ResBody> Preflight<S, F, ReqBody, ResBody> {
             service,
             flight,
             deadline: Deadline::default(),
+            closer: Closer::default(),
             leads: false,
             turn: None,
             step: Step::Waiting(Box::pin(waiting)),
@@ -132,6 +136,7 @@ where
                 }
                 StepProj::Calling(call, asked) => {
                     let (parts, body) = ready!(call.poll(cx)).map_err(transport)?.into_parts();
+                    *this.closer = Closer::of(&parts.extensions);
                     this.shared.judge_transport(&this.endpoint.origin, &parts.extensions)?;
                     let answered = Answered::judge(this.shared, asked, &parts)?;
                     Step::Reading(Collect::new(body, this.shared.settings.evidence_limit), answered)
@@ -191,6 +196,7 @@ where
         if let Err(error) = &result
             && *this.leads
         {
+            this.closer.close();
             let shared = this.shared;
             shared.trust.failed(&this.endpoint.origin, error, shared.now(), shared.revision());
         }

@@ -2,7 +2,9 @@
 
 mod accept;
 mod binding;
+mod closable;
 mod connect;
+mod hyper_client;
 
 pub use self::accept::{
     AddConnectionInfo, ConnectionInfoLayer, ListenerHandle, ListenerStats, Tls, TlsConfigError, TlsIncoming,
@@ -11,3 +13,4 @@ pub use self::accept::{
 pub use self::connect::{
     AttestedChannel, ChannelBody, ChannelBuilder, ChannelError, ChannelFuture, EndpointState, EndpointStatus, Stage,
 };
+pub use self::hyper_client::{BindingConnector, BindingIo};

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokio::task::{AbortHandle, JoinHandle};
 use tower_service::Service;
 
 use super::attest::{Attested, attest};
@@ -16,7 +15,8 @@ use super::body::ChannelBody;
 use super::error::{ChannelError, Stage};
 use super::sender::{RequestBody, Sender};
 use super::settings::Settings;
-use crate::client::transport::AttestedTransport;
+use super::task::Task;
+use crate::client::transport::{AttestedTransport, CloseConnection};
 use crate::error::BoxError;
 use crate::protocol::ChannelBinding;
 
@@ -28,10 +28,10 @@ pub(super) struct Connection {
     sender: Option<Sender>,
     binding: ChannelBinding,
     attested: Attested,
-    renewal: Option<Renewal>,
+    renewal: Option<Task<Renewed>>,
     /// When the next renewal may start, after one that failed.
     not_before: Duration,
-    driver: Driver,
+    closer: CloseConnection,
     /// Set once it has been handed a request.
     served: Arc<AtomicBool>,
 }
@@ -42,7 +42,7 @@ impl Connection {
         sender: Sender,
         binding: ChannelBinding,
         attested: Attested,
-        driver: Driver,
+        closer: CloseConnection,
         served: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Connection {
             attested,
             renewal: None,
             not_before: Duration::ZERO,
-            driver,
+            closer,
             served,
         }
     }
@@ -65,10 +65,10 @@ impl Connection {
     fn poll_trust(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         loop {
             if let Some(renewal) = &mut self.renewal
-                && let Poll::Ready(renewed) = renewal.poll(cx)
+                && let Poll::Ready(renewed) = Pin::new(renewal).poll(cx)
             {
                 self.renewal = None;
-                self.take_in(renewed?)?;
+                self.take_in(renewed.map_err(ended)?)?;
             }
             let now = self.settings.clock.now();
             let holds = self.attested.holds(&self.settings, now);
@@ -87,17 +87,17 @@ impl Connection {
     fn start_renewal(&mut self) {
         let shared = self.sender.as_ref().and_then(Sender::try_clone);
         let Some(mut sender) = shared.or_else(|| self.sender.take()) else { return };
-        let (settings, binding, driver) = (Arc::clone(&self.settings), self.binding, self.driver.handle());
-        self.renewal = Some(Renewal(tokio::spawn(async move {
+        let (settings, binding, closer) = (Arc::clone(&self.settings), self.binding, self.closer.clone());
+        self.renewal = Some(Task::spawn(async move {
             let outcome = attest(&settings, &mut sender, binding).await;
             if let Err(error) = &outcome {
                 tracing::warn!(name: "attest.renewal_failed", target: "tower_attest::tls", %error, "evidence not renewed");
                 if error.is_refusal() {
-                    driver.abort();
+                    closer.close();
                 }
             }
             Renewed { sender, outcome }
-        })));
+        }));
     }
 
     /// A refusal ends the connection. What may pass by itself leaves it in use for as long as the old evidence holds.
@@ -161,46 +161,13 @@ fn closed(error: hyper::Error) -> ChannelError {
     ChannelError::io(Stage::Http, "the connection was closed", error)
 }
 
-/// A preflight on a task of its own, so that it goes on while nobody asks. Dropping it ends it.
-#[derive(Debug)]
-struct Renewal(JoinHandle<Renewed>);
+fn ended(error: tokio::task::JoinError) -> ChannelError {
+    ChannelError::io(Stage::Evidence, "the renewal of the evidence did not end", error)
+}
 
+/// What a renewal gives back.
 #[derive(Debug)]
 struct Renewed {
     sender: Sender,
     outcome: Result<Attested, ChannelError>,
-}
-
-impl Renewal {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Renewed, ChannelError>> {
-        Pin::new(&mut self.0)
-            .poll(cx)
-            .map_err(|error| ChannelError::io(Stage::Evidence, "the renewal of the evidence did not end", error))
-    }
-}
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The task that moves a connection's bytes. It ends by itself once no sender and no stream is left.
-#[derive(Debug)]
-pub(super) struct Driver(AbortHandle);
-
-impl Driver {
-    pub(super) fn spawn(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-        Self(task.abort_handle())
-    }
-
-    /// Ends the connection at once, and every stream on it.
-    pub(super) fn handle(&self) -> AbortHandle {
-        self.0.clone()
-    }
 }

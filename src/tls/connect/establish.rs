@@ -13,15 +13,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::binding::channel_binding;
+use super::super::closable::Closable;
 use super::attest::attest;
-use super::connection::{Connection, Driver};
+use super::connection::Connection;
 use super::connector::{self, BoxIo};
 use super::error::{ChannelError, Stage};
 use super::sender::Sender;
 use super::settings::Settings;
 use crate::error::BoxError;
 
-type Io = TokioIo<TlsStream<TokioIo<BoxIo>>>;
+type Io = Closable<TokioIo<TlsStream<TokioIo<BoxIo>>>>;
 
 pub(super) async fn establish(
     settings: &Arc<Settings>,
@@ -44,7 +45,9 @@ pub(super) async fn establish(
         .map_err(|error| ChannelError::io(Stage::Tls, "the TLS stack gave no exporter", error))?;
     let is_http2 = session.alpn_protocol() == Some(b"h2");
 
-    let (mut sender, driver) = handshake(settings, TokioIo::new(tls), is_http2)
+    let io = Closable::new(TokioIo::new(tls));
+    let closer = io.closer();
+    let mut sender = handshake(settings, io, is_http2)
         .await
         .map_err(|error| ChannelError::io(Stage::Http, "the HTTP handshake failed", error))?;
     match attest(settings, &mut sender, binding).await {
@@ -52,24 +55,35 @@ pub(super) async fn establish(
             poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| {
                 ChannelError::io(Stage::Http, "the server closed the connection after it had given evidence", error)
             })?;
-            Ok(Connection::new(Arc::clone(settings), sender, binding, attested, driver, served))
+            Ok(Connection::new(Arc::clone(settings), sender, binding, attested, closer, served))
         }
         Err(error) => {
-            driver.handle().abort();
+            closer.close();
             Err(error)
         }
     }
 }
 
 /// Starts HTTP on the connection and the task that moves its bytes.
-async fn handshake(settings: &Settings, io: Io, is_http2: bool) -> hyper::Result<(Sender, Driver)> {
+async fn handshake(settings: &Settings, io: Io, is_http2: bool) -> hyper::Result<Sender> {
     if is_http2 {
         let (sender, connection) = settings.http2.handshake(io).await?;
-        Ok((Sender::Http2(sender), Driver::spawn(connection)))
+        drive(connection);
+        Ok(Sender::Http2(sender))
     } else {
         let (sender, connection) = http1::handshake(io).await?;
-        Ok((Sender::Http1(sender), Driver::spawn(connection)))
+        drive(connection);
+        Ok(Sender::Http1(sender))
     }
+}
+
+/// Moves a connection's bytes. It ends by itself once no sender and no stream is left, or once the connection is closed.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
 }
 
 async fn within<T>(

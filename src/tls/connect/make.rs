@@ -18,6 +18,7 @@ use super::error::{ChannelError, Stage};
 use super::establish::establish;
 use super::settings::Settings;
 use super::status::Report;
+use super::task::Task;
 use crate::error::{AttestError, ErrorKind};
 
 /// The first pause; each further one is twice as long.
@@ -82,7 +83,7 @@ impl Service<Uri> for MakeConnection {
                     pause.await;
                 }
                 report.connecting();
-                match establish(&settings, &address, Arc::clone(&served)).await {
+                match attempt(&settings, &address, &served).await {
                     Ok(connection) => {
                         report.attested(connection.attested().report.clone());
                         return Ok(connection);
@@ -102,6 +103,17 @@ impl Service<Uri> for MakeConnection {
             }
         })
     }
+}
+
+/// On a task of its own: the far end's clock runs, whether or not anybody asks for the connection meanwhile.
+async fn attempt(
+    settings: &Arc<Settings>,
+    address: &Uri,
+    served: &Arc<AtomicBool>,
+) -> Result<Connection, ChannelError> {
+    let (settings, address, served) = (Arc::clone(settings), address.clone(), Arc::clone(served));
+    let task = Task::spawn(async move { establish(&settings, &address, served).await });
+    task.await.unwrap_or_else(|error| Err(ChannelError::io(Stage::Connect, "the attempt did not end", error)))
 }
 
 fn closed_unused() -> ChannelError {

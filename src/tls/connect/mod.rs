@@ -17,9 +17,11 @@ mod roots;
 mod sender;
 mod settings;
 mod status;
+mod task;
 
 pub use self::body::ChannelBody;
 pub use self::builder::ChannelBuilder;
 pub use self::channel::{AttestedChannel, ChannelFuture};
 pub use self::error::{ChannelError, Stage};
+pub(super) use self::roots::{Roots, client_config};
 pub use self::status::{EndpointState, EndpointStatus};

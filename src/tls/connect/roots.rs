@@ -13,7 +13,7 @@ use super::super::binding::{VERSIONS, provider};
 
 /// Who may vouch for the server's name.
 #[derive(Debug)]
-pub(super) enum Roots {
+pub(in crate::tls) enum Roots {
     /// Mozilla's, as this crate was built.
     WebPki,
     /// The operating system's.
@@ -26,12 +26,12 @@ pub(super) enum Roots {
 
 /// A client's certificate chain and key.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(in crate::tls) struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-pub(super) fn client_config(
+pub(in crate::tls) fn client_config(
     roots: Roots,
     identity: Option<Identity>,
     alpn: Vec<Vec<u8>>,
