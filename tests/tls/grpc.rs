@@ -54,14 +54,14 @@ impl Prover for Reverser {
     }
 }
 
-struct Grpc {
-    uri: http::Uri,
-    tls: Tls,
+pub(crate) struct Grpc {
+    pub(crate) uri: http::Uri,
+    pub(crate) tls: Tls,
     handle: ListenerHandle,
     server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-async fn serve(tee: &MockTee) -> Grpc {
+pub(crate) async fn serve(tee: &MockTee) -> Grpc {
     let tls = Tls::self_signed("localhost").unwrap();
     let listener = TlsListener::bind("127.0.0.1:0", tls.clone()).await.unwrap();
     let uri = format!("https://localhost:{}", listener.local_addr().port()).parse().unwrap();

@@ -2,6 +2,7 @@
 
 mod adversaries;
 mod channel;
+mod deployed;
 mod grpc;
 mod hyper_client;
 mod layers;

@@ -251,9 +251,10 @@ impl ChannelBuilder {
         let (settings, address) = self.settings()?;
         let registry = Registry::default();
         let report = registry.enter(address.clone());
-        let first = establish(&settings, &address, Arc::default()).await?;
+        let (started, served) = (settings.clock.now().monotonic, Arc::default());
+        let first = establish(&settings, &address, Arc::clone(&served)).await?;
         report.attested(first.attested().report.clone());
-        let make = MakeConnection::new(Arc::clone(&settings), report);
+        let make = MakeConnection::new(Arc::clone(&settings), report).after(started, served);
         let first = Reconnect::with_connection(first, make, address.clone());
         Ok(assemble(first, connections, buffer, settings, registry, &address))
     }

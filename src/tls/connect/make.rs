@@ -44,6 +44,12 @@ impl MakeConnection {
         Self { settings, report, last: None, pauses: Pauses::new() }
     }
 
+    /// Takes note of a connection that was begun without it at `started`.
+    pub(super) fn after(mut self, started: Duration, served: Arc<AtomicBool>) -> Self {
+        self.last = Some(Last { started, served });
+        self
+    }
+
     /// A server that gives evidence and hangs up before the first request must not be asked in a tight loop.
     fn hung_up(&self) -> bool {
         let age = |last: &Last| self.settings.clock.now().monotonic.saturating_sub(last.started);
