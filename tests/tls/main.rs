@@ -1,4 +1,12 @@
 //! Attested TLS over real sockets: what leaves, what is refused, what is renewed.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::expect_used
+)]
 
 mod adversaries;
 mod channel;
