@@ -8,7 +8,17 @@
 //! DER, `--at` the time to judge at (now, unless given), `--policy` a TOML file. Without a policy the report is judged by
 //! genuineness alone: signatures, chain, revocation, certificate against report, debug.
 //!
+//! With the feature `tdx`, a TDX quote and the directory with its collateral (the six files of `Collateral::from_dir`):
+//!
+//! ```sh
+//! cargo run --features snp,tdx --example inspect -- --quote FILE --collateral DIR [--at RFC3339] [--policy FILE]
+//! ```
+//!
 //! Exit code: 0 accepted, 1 refused, 2 unreadable (arguments, files, or a policy or CRL that cannot be used).
+
+#[cfg(feature = "tdx")]
+#[path = "support/inspect_tdx.rs"]
+mod tdx;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -22,7 +32,14 @@ use tower_attest::{Platform, Report, VerifyError, VerifyErrorKind};
 const USAGE: &str = "usage: inspect --report FILE --vek FILE [--crl FILE] [--at RFC3339] [--policy FILE]";
 
 fn main() -> ExitCode {
-    match inspect() {
+    #[cfg(feature = "tdx")]
+    let outcome = match std::env::args().any(|argument| matches!(&*argument, "--quote" | "--collateral")) {
+        true => tdx::inspect(std::env::args().skip(1)),
+        false => inspect(),
+    };
+    #[cfg(not(feature = "tdx"))]
+    let outcome = inspect();
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(reason) => {

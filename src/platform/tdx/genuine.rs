@@ -41,12 +41,27 @@ impl Genuineness {
     /// The kind says which step refused: `UnsupportedPlatform`, `Malformed`, `Endorsement`, `Revoked`, `Mismatch`,
     /// `Signature`, and `Policy` for a TD that may be debugged or a TCB status other than `UpToDate`.
     pub fn check(&self, report: &Report, now: SystemTime) -> Result<TdxDetails, VerifyError> {
+        self.appraise(report, now, true)
+    }
+
+    /// The same without the last step: neither a debug TD nor a TCB status is refused. To show evidence, not to judge it.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), apart from `Policy`.
+    pub fn authenticate(&self, report: &Report, now: SystemTime) -> Result<TdxDetails, VerifyError> {
+        self.appraise(report, now, false)
+    }
+
+    fn appraise(&self, report: &Report, now: SystemTime, judge: bool) -> Result<TdxDetails, VerifyError> {
         let quote = quote(report)?;
         let authentic = Authentic::check(&self.root, &quote, now)?;
         let collateral = stapled(report).unwrap_or_else(|| Err(no_collateral()))?;
         let appraisal = authentic.appraise(&collateral, now)?;
-        let subject = Subject { body: &quote.body, platform: &authentic.platform, appraisal: &appraisal, now };
-        accept_all_genuine(&quote).evaluate(&subject)?;
+        if judge {
+            let subject = Subject { body: &quote.body, platform: &authentic.platform, appraisal: &appraisal, now };
+            accept_all_genuine(&quote).evaluate(&subject)?;
+        }
         Ok(TdxDetails::new(&quote, &authentic.platform, &appraisal))
     }
 }
