@@ -67,7 +67,12 @@ enum State<S, F, ReqBody, ResBody> {
 struct Unsent<ReqBody> {
     request: Request<ReqBody>,
     target: Target,
+    /// How often evidence was waited for.
+    asked: u8,
 }
+
+/// How often one request waits for evidence, should what allowed sending go before the inner service is ready.
+const MAX_ASKED: u8 = 3;
 
 struct Unjudged<ResBody> {
     response: Response<ResBody>,
@@ -114,7 +119,7 @@ impl<S: Clone, F, ReqBody, ResBody> AttestFuture<S, F, ReqBody, ResBody> {
         target: Target,
     ) -> Self {
         let preflight = Preflight::new(Arc::clone(&shared), endpoint.clone(), Want::Any, service.clone());
-        let state = State::Cold(preflight, Some(Box::new(Unsent { request, target })));
+        let state = State::Cold(preflight, Some(Box::new(Unsent { request, target, asked: 1 })));
         Self::new(shared, endpoint, service, state)
     }
 }
@@ -156,13 +161,20 @@ where
                 }
                 StateProj::Readying(unsent, keys, revision) => {
                     ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    let Some(unsent) = unsent.take() else { return Poll::Pending };
+                    let Some(mut unsent) = unsent.take() else { return Poll::Pending };
                     let now = shared.now();
                     let plan = shared.trust.draw(&endpoint.origin, now, shared.revision());
                     if shared.must_ask_again(&plan, keys, *revision, now) {
-                        let again =
-                            Preflight::new(Arc::clone(this.shared), endpoint.clone(), Want::Any, service.clone());
-                        Judged::Wait(State::Cold(again, Some(unsent)))
+                        if unsent.asked >= MAX_ASKED {
+                            Judged::Wait(State::Refused(Some(never_ready())))
+                        } else {
+                            unsent.asked += 1;
+                            // What is ready gives its permit back: the preflight may need it.
+                            *service = service.clone();
+                            let again =
+                                Preflight::new(Arc::clone(this.shared), endpoint.clone(), Want::Any, service.clone());
+                            Judged::Wait(State::Cold(again, Some(unsent)))
+                        }
                     } else {
                         let (sent, request) = shared.send(plan, now, unsent.request, unsent.target);
                         Judged::Wait(State::InFlight(service.call(request), Some(sent)))
@@ -323,6 +335,14 @@ fn conclude<ResBody>(
         }
     }
     Ok(response)
+}
+
+fn never_ready() -> AttestError {
+    AttestError::new(
+        ErrorKind::Unavailable,
+        "expected evidence that is still good once the inner service is ready, found that its age, the policy or the \
+         transport had changed each time: retry",
+    )
 }
 
 fn cannot_wait() -> AttestError {

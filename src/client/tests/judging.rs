@@ -89,6 +89,15 @@ async fn evidence_that_cannot_be_judged_now_leaves_believed_keys_believed_until_
 }
 
 #[tokio::test]
+async fn believed_keys_whose_new_evidence_is_refused_are_refused() {
+    let set = Set::new();
+    set.send().await.unwrap();
+    set.verifier.refuse(Some(VerifyError::new(VerifyErrorKind::Revoked, "VCEK")));
+    set.clock.advance(AGE / 2);
+    assert_eq!(set.refused().await, ErrorKind::Refused);
+}
+
+#[tokio::test]
 async fn evidence_for_strange_keys_that_cannot_be_judged_now_is_unavailable() {
     let set = Set::new();
     set.send().await.unwrap();

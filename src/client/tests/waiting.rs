@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_test::task;
+use tower::limit::ConcurrencyLimit;
 use tower::{Service, ServiceExt};
 
 use super::super::fake::Keys;
 use super::*;
+use crate::client::DEFAULT_MAX_EVIDENCE_AGE;
 use crate::protocol::WELL_KNOWN_PATH;
 
 fn gate(set: &Set) -> Arc<Semaphore> {
@@ -157,10 +159,10 @@ async fn a_leader_that_nobody_polls_does_not_hold_waiters_for_ever() {
 }
 
 /// One permit: whoever waits for evidence gives its own back, so that the preflight can be sent.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn waiting_holds_no_permit_of_the_inner_service() {
     let set = Set::new();
-    let limited = tower::limit::ConcurrencyLimit::new(set.server.clone(), 1);
+    let limited = ConcurrencyLimit::new(set.server.clone(), 1);
     let client = AttestLayer::new(set.verifier.clone()).accept_presence().layer(limited);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -194,24 +196,63 @@ async fn clones_share_trust_and_layers_do_not() {
     assert_eq!(set.server.counts(), (2, 3));
 }
 
-/// The inner service takes one request and is then not ready until the test says so.
-#[tokio::test]
-async fn a_policy_that_changes_while_the_inner_service_is_not_ready_is_asked_about_before_sending() {
+/// Evidence is fetched past a limit while another holds the only permit; then something changes, and the permit is free.
+async fn changed_while_not_ready(change: impl FnOnce(&Set)) -> (usize, usize) {
     let set = Set::new();
-    let limited = tower::limit::ConcurrencyLimit::new(set.server.clone(), 1);
+    let limited = ConcurrencyLimit::new(set.server.clone(), 1);
     let mut holder = limited.clone();
-    let layer = AttestLayer::new(set.verifier.clone()).accept_presence().preflight_via(set.server.clone());
-    let mut client = layer.layer(limited);
+    let layer = AttestLayer::new(set.verifier.clone()).accept_presence().clock(set.clock.clone());
+    let mut client = layer.preflight_via(set.server.clone()).layer(limited);
     client.ready().await.unwrap();
     let mut call = task::spawn(client.call(request()));
-    // The call has given its permit back. Now another has it, while the evidence is fetched past the limit.
-    assert!(holder.ready().await.is_ok());
+    holder.ready().await.expect("the call has given its permit back");
     assert!(call.poll().is_pending());
     assert_eq!(set.server.counts(), (1, 0));
-    set.verifier.bump();
+    change(&set);
     drop(holder);
     call.await.unwrap();
-    assert_eq!(set.server.counts(), (2, 1));
+    set.server.counts()
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_while_the_inner_service_is_not_ready_is_asked_about_before_sending() {
+    assert_eq!(changed_while_not_ready(|_| ()).await, (1, 1));
+    assert_eq!(changed_while_not_ready(|set| set.verifier.bump()).await, (2, 1));
+}
+
+#[tokio::test]
+async fn evidence_that_grows_old_while_the_inner_service_is_not_ready_is_asked_for_before_sending() {
+    let age = DEFAULT_MAX_EVIDENCE_AGE;
+    assert_eq!(changed_while_not_ready(|set| set.clock.advance(age - Duration::from_secs(1))).await, (1, 1));
+    assert_eq!(changed_while_not_ready(|set| set.clock.advance(age)).await, (2, 1));
+}
+
+#[tokio::test]
+async fn a_transport_that_changes_while_the_inner_service_is_not_ready_is_asked_again_before_sending() {
+    let set = Set::new();
+    let binding = crate::ChannelBinding::from_tls_exporter([5; 32]);
+    set.server.set(|b| (b.binding, b.attested) = (Some(binding), true));
+    let gate = gate(&set);
+    let client = AttestLayer::new(set.verifier.clone()).layer(ConcurrencyLimit::new(set.server.clone(), 1));
+
+    let mut first = client.clone();
+    first.ready().await.unwrap();
+    let mut call = task::spawn(first.call(request()));
+    assert!(call.poll().is_pending(), "its preflight has the permit");
+    let mut second = client.clone();
+    let mut ready = task::spawn(async move {
+        second.ready().await.unwrap();
+        second
+    });
+    assert!(ready.poll().is_pending());
+    gate.add_permits(2);
+    assert!(call.poll().is_pending(), "its preflight is done, and another is before it in the queue");
+    let mut second = ready.await;
+    set.server.set(|b| b.attested = false);
+    assert_eq!(kind(&second.call(request()).await), ErrorKind::NotAttested);
+    set.server.set(|b| b.attested = true);
+    call.await.unwrap();
+    assert_eq!(set.server.counts(), (2, 2));
 }
 
 #[test]

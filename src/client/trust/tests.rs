@@ -40,6 +40,16 @@ fn keys_are_believed_until_their_age_and_not_at_it() {
 }
 
 #[test]
+fn keys_past_their_age_are_believed_by_no_way_of_asking() {
+    let (trust, origin) = trusting(&[1]);
+    let (digest, young, old) = (Keys::new(1).digest(), at(MINUTE), at(MINUTE + AGE));
+    assert!(trust.keys(&origin, &digest, young, 0).is_some() && trust.any(&origin, young, 0).is_some());
+    assert!(trust.keys(&origin, &digest, old, 0).is_none());
+    assert!(trust.any(&origin, old, 0).is_none());
+    assert!(trust.draw(&origin, old, 0).is_empty());
+}
+
+#[test]
 fn either_clock_alone_ends_belief() {
     let (trust, origin) = trusting(&[1]);
     let wall_alone = Now { monotonic: MINUTE, ..at(MINUTE + AGE) };
