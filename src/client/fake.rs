@@ -15,7 +15,6 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::exchange::{Carrier, Encoded, Exchange, Expectations, VerifiedKeys};
 use super::transport::AttestedTransport;
 use crate::crypto::SigningKey;
 use crate::error::BoxError;
@@ -24,7 +23,6 @@ use crate::protocol::{
     KeyDocumentFields, KeysDigest, Nonce, NonceHeader, ReportHeader, ResponseStatement, Target, WELL_KNOWN_PATH,
 };
 use crate::report::{Platform, Report};
-use crate::time::Now;
 use crate::verifier::{Claims, ReportVerifier, VerifyError};
 
 pub(super) const NAME: &str = "prover.example";
@@ -373,31 +371,4 @@ impl Body for FakeBody {
         hint.set_lower(self.announced.unwrap_or(0));
         hint
     }
-}
-
-/// Keys with evidence drawn at `drawn`, verified by the one way there is.
-pub(super) fn verified(keys: &Keys, drawn: Now, valid_until: Option<SystemTime>) -> Arc<VerifiedKeys> {
-    let nonce = Nonce::from_bytes([7; 32]);
-    let target = Target::of(&Method::GET, &http::Uri::from_static("/")).unwrap();
-    let digest = keys.digest();
-    let header = keys.sign(&ResponseStatement {
-        nonce: &nonce,
-        binding: None,
-        keys: &digest,
-        method: &Method::GET,
-        target: &target,
-        status: StatusCode::OK,
-    });
-    let headers = HeaderMap::from_iter([(ATTESTATION_REPORT, header.to_value())]);
-    let exchange = Exchange::new(nonce, drawn, Method::GET, target.clone());
-    let head = exchange.judge_head(Ok(Carrier::Unbound), StatusCode::OK, &headers).unwrap();
-    let evidence = keys.evidence(&nonce, None).to_cbor();
-    let expected = Expectations { platforms: vec![Platform::SNP], ..Expectations::default() };
-    let pending = exchange.judge_evidence(&head, Encoded::Cbor(&evidence), &expected).unwrap();
-    let claims = claims_of(pending.report());
-    let claims = match valid_until {
-        Some(end) => claims.with_valid_until(end),
-        None => claims,
-    };
-    pending.finish(Ok(claims), drawn.wall).unwrap()
 }

@@ -348,14 +348,6 @@ fn a_signature_for_no_channel_or_another_is_refused_where_one_is_bound() {
     }
 }
 
-/// The client's own view counts: what a relay changed on the way back does not verify.
-#[test]
-fn a_changed_status_is_refused() {
-    let mut case = case();
-    case.status = StatusCode::CREATED;
-    assert_eq!(case.refused(), ErrorKind::BadSignature);
-}
-
 #[test]
 fn a_signature_by_other_keys_under_the_trusted_digest_is_refused() {
     let mut case = case();
@@ -381,18 +373,9 @@ fn verified_keys_do_not_vouch_for_a_response_by_others() {
     let pending = case.exchange.judge_evidence(&head, Encoded::Cbor(&cbor), &case.expected).unwrap();
     let keys = pending.finish(case.claims, case.at).unwrap();
 
-    let other = Keys::new(2);
-    let (digest, target) = (other.digest(), target("/prove?a=1"));
-    let header = other.sign(&ResponseStatement {
-        nonce: &NONCE,
-        binding: None,
-        keys: &digest,
-        method: &Method::POST,
-        target: &target,
-        status: StatusCode::OK,
-    });
-    let headers = HeaderMap::from_iter([(ATTESTATION_REPORT, header.to_value())]);
-    let head = case.exchange.judge_head(Ok(Carrier::Unbound), StatusCode::OK, &headers).unwrap();
+    let mut other = self::case();
+    other.sign(&Keys::new(2), |_| ());
+    let head = case.exchange.judge_head(Ok(Carrier::Unbound), StatusCode::OK, &other.headers).unwrap();
     assert_eq!(case.exchange.judge_signature(&head, &keys).unwrap_err().kind(), ErrorKind::UnknownKeys);
 }
 

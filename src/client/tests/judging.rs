@@ -107,6 +107,23 @@ async fn evidence_for_strange_keys_that_cannot_be_judged_now_is_unavailable() {
 }
 
 #[tokio::test]
+async fn evidence_that_lacks_its_certificate_is_completed_at_the_endpoint() {
+    let missing = || Some(VerifyError::new(VerifyErrorKind::EndorsementMissing, "VCEK"));
+    let set = Set::new();
+    set.send().await.unwrap();
+    set.server.set(|b| b.keys = Keys::new(2));
+    set.verifier.refuse(missing());
+    assert_eq!(set.refused().await, ErrorKind::Refused, "the endpoint lacks it too");
+    assert_eq!(set.server.counts(), (2, 2), "asked once");
+
+    set.clock.advance(Duration::from_secs(1));
+    let verifier = set.verifier.clone();
+    set.server.tamper(move |path, _| verifier.refuse(if path == "/prove" { missing() } else { None }));
+    set.send().await.unwrap();
+    assert_eq!(set.server.counts(), (3, 3));
+}
+
+#[tokio::test]
 async fn after_half_the_age_one_request_renews_and_nobody_waits() {
     let set = Set::new();
     set.send().await.unwrap();

@@ -1,8 +1,13 @@
 use std::time::SystemTime;
 
-use super::super::fake::{Keys, verified};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::super::exchange::{Carrier, Encoded, Exchange, Expectations};
+use super::super::fake::{Keys, claims_of};
 use super::*;
 use crate::error::ErrorKind;
+use crate::protocol::{ATTESTATION_REPORT, Nonce, ResponseStatement, Target};
+use crate::report::Platform;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const AGE: Duration = Duration::from_secs(600);
@@ -226,4 +231,31 @@ fn fresh_evidence_ends_the_memory_of_a_failure() {
     trust.failed(&origin, &AttestError::new(ErrorKind::Transport, "down"), at(MINUTE), 0);
     trust.trust(&origin, &verified(&Keys::new(1), at(MINUTE), None), 0);
     assert!(trust.failure(&origin, &trust.flight(&origin), at(MINUTE), 0).is_none());
+}
+
+/// Keys with evidence drawn at `drawn`, verified by the one way there is.
+fn verified(keys: &Keys, drawn: Now, valid_until: Option<SystemTime>) -> Arc<VerifiedKeys> {
+    let nonce = Nonce::from_bytes([7; 32]);
+    let target = Target::of(&Method::GET, &http::Uri::from_static("/")).unwrap();
+    let digest = keys.digest();
+    let header = keys.sign(&ResponseStatement {
+        nonce: &nonce,
+        binding: None,
+        keys: &digest,
+        method: &Method::GET,
+        target: &target,
+        status: StatusCode::OK,
+    });
+    let headers = HeaderMap::from_iter([(ATTESTATION_REPORT, header.to_value())]);
+    let exchange = Exchange::new(nonce, drawn, Method::GET, target.clone());
+    let head = exchange.judge_head(Ok(Carrier::Unbound), StatusCode::OK, &headers).unwrap();
+    let evidence = keys.evidence(&nonce, None).to_cbor();
+    let expected = Expectations { platforms: vec![Platform::SNP], ..Expectations::default() };
+    let pending = exchange.judge_evidence(&head, Encoded::Cbor(&evidence), &expected).unwrap();
+    let claims = claims_of(pending.report());
+    let claims = match valid_until {
+        Some(end) => claims.with_valid_until(end),
+        None => claims,
+    };
+    pending.finish(Ok(claims), drawn.wall).unwrap()
 }
