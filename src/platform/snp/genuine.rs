@@ -169,7 +169,7 @@ pub(super) fn signing_key(view: &ReportView) -> Result<VekKind, VerifyError> {
     }
 }
 
-fn unknown_processor([family, model, stepping]: [u8; 3]) -> VerifyError {
+pub(super) fn unknown_processor([family, model, stepping]: [u8; 3]) -> VerifyError {
     VerifyError::new(
         VerifyErrorKind::Endorsement,
         format!(

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::genuine::{Genuineness, SnpDetails, no_certificate, signing_key, view};
+use super::genuine::{Genuineness, SnpDetails, no_certificate, signing_key, unknown_processor, view};
 use super::policy::SnpPolicy;
 use super::report::ReportView;
 use super::tcb::Product;
@@ -118,11 +118,12 @@ impl SnpVerifier {
         }
         let source = self.source.as_ref().ok_or_else(no_certificate)?;
         signing_key(view)?;
-        let product = view.product().ok_or_else(|| {
-            let message =
-                "the report names no known product, so that no VCEK can be asked for: let the server staple it";
-            VerifyError::new(VerifyErrorKind::Endorsement, message)
+        let cpuid = view.cpuid().ok_or_else(|| {
+            let message = "reports of version 2 do not name the product, so that no VCEK can be asked for: let the \
+                           server staple it";
+            VerifyError::new(VerifyErrorKind::EndorsementMissing, message)
         })?;
+        let product = view.product().ok_or_else(|| unknown_processor(cpuid))?;
         let check = |der: &[u8]| genuineness.endorse(view, der, now).map(|_chain| ());
         let request = VekRequest::new(view, product, &check)?;
         Ok(source.vek(&request).await?)

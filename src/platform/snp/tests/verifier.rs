@@ -99,6 +99,28 @@ async fn new_revocation_lists_count_at_once_and_change_the_revision() {
 }
 
 #[tokio::test]
+async fn a_renewed_list_counts_at_once_and_changes_the_revision_if_it_is_new() {
+    let verifier = verifier();
+    let list = |revoked: &[Authority], age: u64| {
+        SimulatedAmd::new().crl(Product::Genoa, revoked, now() - days(age), now() + days(1))
+    };
+    let clean = list(&[], 2);
+    verifier.renew_crl(Product::Genoa, &clean, now()).unwrap();
+    assert!(verify(&verifier, &report(&genoa())).await.is_ok());
+    let before = verifier.revision();
+    verifier.renew_crl(Product::Genoa, &clean, now()).unwrap();
+    assert_eq!(verifier.revision(), before, "the same list again");
+    verifier.renew_crl(Product::Genoa, &list(&[Authority::Ask], 1), now()).unwrap();
+    assert_ne!(verifier.revision(), before);
+    assert_eq!(verify(&verifier, &report(&genoa())).await.unwrap_err(), VerifyErrorKind::Revoked);
+    let rolled_back = verifier.renew_crl(Product::Genoa, &clean, now()).unwrap_err();
+    assert!(rolled_back.to_string().contains("not older"), "{rolled_back}");
+    assert_eq!(verify(&verifier, &report(&genoa())).await.unwrap_err(), VerifyErrorKind::Revoked);
+    assert!(verifier.renew_crl(Product::Milan, &list(&[], 0), now()).is_err(), "the list of another product");
+    assert!(verifier.renew_crl(Product::Genoa, &list(&[], 0), now() + days(2)).is_err(), "a list that has ended");
+}
+
+#[tokio::test]
 async fn other_platforms_are_refused() {
     assert_eq!(verifier().platforms(), [Platform::SNP]);
     let other = Report::new(Platform::TDX, report(&genoa()).bytes().clone());
@@ -146,7 +168,7 @@ async fn what_a_source_gives_is_judged_like_a_stapled_certificate() {
     for (answer, kind) in [
         (Ok(other_chip), VerifyErrorKind::Mismatch),
         (Ok(vec![0; 10]), VerifyErrorKind::Endorsement),
-        (Err(EndorsementErrorKind::NotFound), VerifyErrorKind::Endorsement),
+        (Err(EndorsementErrorKind::NotFound), VerifyErrorKind::EndorsementMissing),
         (Err(EndorsementErrorKind::Unavailable), VerifyErrorKind::Unavailable),
     ] {
         let verifier = verifier().with_vek_source(Shelf::with(answer));
@@ -164,8 +186,9 @@ async fn nothing_is_fetched_for_a_report_that_cannot_be_right() {
     let vlek = report(&genoa().with_vlek("CN=x")).without_vek();
     let old = report(&SimulatedGuest { version: 2, ..genoa() }).without_vek();
     let unknown = report(&SimulatedGuest { cpuid: [0x1a, 0x50, 0], ..genoa() }).without_vek();
-    for report in [masked_chip, vlek, old, unknown] {
-        assert_eq!(verify(&verifier, &report).await.unwrap_err(), VerifyErrorKind::Endorsement);
+    for report in [masked_chip, vlek, old] {
+        assert_eq!(verify(&verifier, &report).await.unwrap_err(), VerifyErrorKind::EndorsementMissing);
     }
+    assert_eq!(verify(&verifier, &unknown).await.unwrap_err(), VerifyErrorKind::Endorsement);
     assert_eq!(shelf.asked.load(Ordering::Relaxed), 0);
 }
