@@ -71,7 +71,7 @@ fn vek(entry: &Entry<'_>) -> Option<Vec<u8>> {
 
 /// The verdict, and the kind of refusal that the manifest's facts allow.
 pub fn expect(entry: &Entry<'_>, verdict: Result<(), &VerifyError>) -> Result<(), String> {
-    use VerifyErrorKind::{Endorsement, Malformed, Mismatch, Policy, Revoked, Signature};
+    use VerifyErrorKind::{Endorsement, EndorsementMissing, Malformed, Mismatch, Policy, Revoked, Signature};
     let error = match (entry.expected_valid(), verdict) {
         (true, Ok(())) => return Ok(()),
         (true, Err(error)) => return Err(format!("expected valid, found: {error}")),
@@ -84,7 +84,7 @@ pub fn expect(entry: &Entry<'_>, verdict: Result<(), &VerifyError>) -> Result<()
         _ if !known_version => &[Malformed],
         "valid" => &[Policy],
         "invalid" => &[Endorsement, Revoked, Mismatch, Signature],
-        "unverifiable" => &[Endorsement],
+        "unverifiable" => &[EndorsementMissing],
         other => return Err(format!("unknown expected.crypto {other:?}")),
     };
     if !kinds.contains(&error.kind()) {
