@@ -255,6 +255,35 @@ async fn a_transport_that_changes_while_the_inner_service_is_not_ready_is_asked_
     assert_eq!(set.server.counts(), (2, 2));
 }
 
+/// The policy changes each time that readiness is asked for.
+#[derive(Clone)]
+struct Restless(FakeServer, FakeVerifier);
+
+impl Service<http::Request<String>> for Restless {
+    type Response = http::Response<FakeBody>;
+    type Error = BoxError;
+    type Future = <FakeServer as Service<http::Request<String>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.1.bump();
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<String>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_request_waits_for_evidence_three_times_and_no_more() {
+    let set = Set::new();
+    let layer = AttestLayer::new(set.verifier.clone()).accept_presence().preflight_via(set.server.clone());
+    let client = layer.layer(Restless(set.server.clone(), set.verifier.clone()));
+    let sent = tokio::time::timeout(Duration::from_secs(60), client.oneshot(request())).await.unwrap();
+    assert_eq!(kind(&sent), ErrorKind::Unavailable);
+    assert_eq!(set.server.counts(), (3, 0));
+}
+
 #[test]
 fn a_service_that_is_not_send_works_and_sendness_propagates() {
     fn send<T: Send>(_: &T) {}
