@@ -65,11 +65,14 @@ fn snp() -> Vec<Seed> {
             let name = format!("{}-{kind}", product.name().to_lowercase());
             seeds.push(("snp_report", name.clone(), report.bytes().to_vec()));
             seeds.push(("snp_certificate", name.clone(), vek.clone()));
+            seeds.push(("snp_certificate", format!("{name}-changed"), with_one_bit_off(&vek)));
             if product == Product::Genoa {
                 seeds.push(("snp_cert_table", name, cert_table(&[(CertTable::VCEK, &vek), (CertTable::VLEK, &vek)])));
             }
         }
-        seeds.push(("snp_crl", product.name().to_lowercase(), revocation_list(product)));
+        let list = revocation_list(product);
+        seeds.push(("snp_crl", format!("{}-changed", product.name().to_lowercase()), with_one_bit_off(&list)));
+        seeds.push(("snp_crl", product.name().to_lowercase(), list));
     }
     let old = SimulatedGuest { version: 2, ..SimulatedGuest::new(Product::Milan) };
     seeds.push(("snp_report", "milan-version-2".to_owned(), old.report(&[0; 64]).to_vec()));
@@ -79,6 +82,14 @@ fn snp() -> Vec<Seed> {
     seeds.push(("snp_cert_table", "pem".to_owned(), cert_table(&[(CertTable::VCEK, pem), (CertTable::ASK, pem)])));
     seeds.push(("snp_cert_table", "empty".to_owned(), cert_table(&[])));
     seeds
+}
+
+/// The digit before the first `Z`: the seconds of a date, which nothing but the signature protects.
+fn with_one_bit_off(der: &[u8]) -> Vec<u8> {
+    let date = der.iter().position(|byte| *byte == b'Z').unwrap();
+    let mut der = der.to_vec();
+    der[date - 1] ^= 1;
+    der
 }
 
 /// GHCB specification 4.1.8.1: entries of GUID, offset and length, a zero entry, the certificates.
@@ -101,17 +112,22 @@ fn tdx() -> Vec<Seed> {
     let quotes =
         tdx_formats().into_iter().map(|format| ("tdx_quote", format!("{format:?}").to_lowercase(), quote(format)));
     let collateral = tdx::sim::SimulatedIntel::new().collateral().build().to_json();
-    quotes.chain([("tdx_collateral", "good".to_owned(), collateral)]).collect()
+    let text = String::from_utf8(collateral.clone()).unwrap();
+    let other = text.replacen(r#"\"version\":3"#, r#"\"version\": 3"#, 1);
+    assert_ne!(other, text);
+    let collateral = [("good", collateral), ("changed", other.into_bytes())];
+    quotes.chain(collateral.map(|(name, json)| ("tdx_collateral", name.to_owned(), json))).collect()
 }
 
-/// Scripts of changes: none, one in each part, several.
+/// Scripts of changes: none; one to report, certificate or both. Byte 0xd0 is signed in reports of both platforms, and no rule
+/// but a policy judges it.
 fn scripts() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for target in ["snp_genuine", "tdx_genuine"] {
         for whose in 0..7 {
             seeds.push((target, format!("unchanged-{whose}"), vec![whose, 2]));
             for (what, step, at) in
-                [(0, 0, 0x90), (0, 4, 0x400), (1, 0, 0x100), (1, 2, 0x3f0), (2, 3, 0x2a8), (2, 5, 0x10)]
+                [(0, 0, 0xd0), (0, 4, 0x400), (1, 0, 0x100), (1, 2, 0x3f0), (2, 3, 0x2a8), (2, 5, 0x10)]
             {
                 let [high, low] = u16::try_from(at).unwrap().to_be_bytes();
                 seeds.push((target, format!("changed-{whose}-{what}-{step}"), vec![whose, what, step, high, low, 1]));
