@@ -127,6 +127,7 @@ async fn a_hanging_device_fails_all_who_wait_and_is_not_asked_again_until_it_ret
     tokio::time::sleep(29 * SECOND).await;
     assert!(!first.is_finished() && attester.health() == Health::Ready);
     tokio::time::sleep(2 * SECOND).await;
+    assert!(first.is_finished() && queued.is_finished(), "after 31 seconds");
     assert_eq!(kind_of(first).await, AttesterErrorKind::Stalled);
     assert_eq!(kind_of(queued).await, AttesterErrorKind::Stalled);
     assert_eq!(attester.health(), Health::Stalled);
