@@ -159,3 +159,14 @@ async fn a_policy_that_no_longer_accepts_the_server_ends_the_connection_and_its_
     assert_eq!(server.record().applications(), before);
     assert!(stream.frame().await.unwrap().is_err(), "the connection is closed");
 }
+
+#[tokio::test]
+async fn an_age_of_zero_asks_before_every_request_and_still_serves() {
+    let tee = MockTee::new();
+    let server = Attested::start(&tee).await;
+    let channel = server.builder(&tee).max_evidence_age(Duration::ZERO).connect().await.unwrap();
+    for asked in 1..=3 {
+        text(get(&channel, "/").await.unwrap()).await;
+        assert_eq!((server.record().preflights(), server.record().applications()), (asked, asked));
+    }
+}

@@ -108,6 +108,17 @@ async fn no_common_protocol_is_a_tls_failure() {
 }
 
 #[tokio::test]
+async fn a_server_that_chooses_no_protocol_is_no_http2_server() {
+    let tee = MockTee::new();
+    let tls = Tls::self_signed("localhost").unwrap().alpn::<&str>([]);
+    let server = Attested::start_at(&tee, ([127, 0, 0, 1], 0).into(), tls, |layer| layer).await;
+    let error = server.builder(&tee).alpn(["h2"]).connect().await.unwrap_err();
+    assert_eq!(error.stage(), Stage::Tls, "{error}");
+    assert_eq!(server.record().requests().len(), 0);
+    assert!(server.builder(&tee).connect().await.is_ok(), "over HTTP/1.1");
+}
+
+#[tokio::test]
 async fn the_peer_hangs_up_after_tls() {
     let (port, tls) = peer(|stream| async move { drop(stream) }).await;
     let error = builder(port, &tls).connect().await.unwrap_err();

@@ -32,6 +32,12 @@ impl Attested {
         self.revision == settings.verifier.revision() && !self.keys.passed(now, settings.max_evidence_age)
     }
 
+    /// Whether one request may start on evidence that was just fetched, however short the age.
+    pub(super) fn allows_one(&self, settings: &Settings, now: Now) -> bool {
+        let patience = settings.max_evidence_age.max(settings.verification_timeout);
+        self.revision == settings.verifier.revision() && !self.keys.passed(now, patience)
+    }
+
     /// Whether it is time for new evidence: after half of its life.
     pub(super) fn is_due(&self, settings: &Settings, now: Now) -> bool {
         self.keys.age(now) >= self.keys.lifetime(settings.max_evidence_age) / 2

@@ -28,6 +28,8 @@ pub(super) struct Connection {
     sender: Option<Sender>,
     binding: ChannelBinding,
     attested: Attested,
+    /// No request has started on this evidence yet.
+    fresh: bool,
     renewal: Option<Task<Renewed>>,
     /// When the next renewal may start, after one that failed.
     not_before: Duration,
@@ -50,6 +52,7 @@ impl Connection {
             sender: Some(sender),
             binding,
             attested,
+            fresh: true,
             renewal: None,
             not_before: Duration::ZERO,
             closer,
@@ -71,8 +74,9 @@ impl Connection {
                 self.take_in(renewed.map_err(ended)?)?;
             }
             let now = self.settings.clock.now();
-            let holds = self.attested.holds(&self.settings, now);
-            let due = self.attested.is_due(&self.settings, now) && now.monotonic >= self.not_before;
+            let allows_one = self.fresh && self.attested.allows_one(&self.settings, now);
+            let holds = allows_one || self.attested.holds(&self.settings, now);
+            let due = !allows_one && self.attested.is_due(&self.settings, now) && now.monotonic >= self.not_before;
             if self.renewal.is_none() && (!holds || due) {
                 if let Some(sender) = &mut self.sender {
                     ready!(sender.poll_ready(cx)).map_err(closed)?;
@@ -108,6 +112,7 @@ impl Connection {
         match renewed.outcome {
             Ok(attested) => {
                 self.attested = attested;
+                self.fresh = true;
                 Ok(())
             }
             Err(error) => {
@@ -145,6 +150,7 @@ impl Service<Request<RequestBody>> for Connection {
             return Box::pin(async move { Err(error.into()) });
         };
         self.served.store(true, Ordering::Relaxed);
+        self.fresh = false;
         let report = self.attested.report.at(self.settings.clock.now());
         let transport = AttestedTransport::new(self.binding);
         let sent = sender.send(request, &self.settings.authority);

@@ -20,7 +20,7 @@ use super::connector::{self, BoxIo};
 use super::error::{ChannelError, Stage};
 use super::sender::Sender;
 use super::settings::Settings;
-use crate::error::BoxError;
+use crate::error::{AttestError, BoxError, ErrorKind};
 
 type Io = Closable<TokioIo<TlsStream<TokioIo<BoxIo>>>>;
 
@@ -43,7 +43,14 @@ pub(super) async fn establish(
     let (_, session) = tls.get_ref();
     let binding = channel_binding(session)
         .map_err(|error| ChannelError::io(Stage::Tls, "the TLS stack gave no exporter", error))?;
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let is_http2 = match session.alpn_protocol() {
+        Some(protocol) => protocol == b"h2",
+        None if settings.tls.alpn_protocols.iter().any(|protocol| protocol == b"http/1.1") => false,
+        None => {
+            let message = "ALPN: expected h2, found a server that chose no protocol";
+            return Err(ChannelError::new(Stage::Tls, AttestError::new(ErrorKind::Transport, message)));
+        }
+    };
 
     let io = Closable::new(TokioIo::new(tls));
     let closer = io.closer();
