@@ -158,12 +158,16 @@ mod tests {
         let (worker, calls) = start(Some(gate));
         let mut first = Box::pin(worker.call(&[1; 64]));
         assert!(is_pending(first.as_mut()).await);
+        while calls.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
         let mut second = Box::pin(worker.call(&[2; 64]));
+        // It is in the queue now, behind the one that runs.
         assert!(is_pending(second.as_mut()).await);
+        assert_eq!(worker.jobs.capacity(), 0);
         drop(second);
-        open.send(()).unwrap();
+        drop(open);
         assert_eq!(first.await.unwrap(), 1);
-        open.send(()).unwrap();
         assert_eq!(worker.call(&[3; 64]).await.unwrap(), 3);
         assert_eq!(calls.load(Ordering::SeqCst), 2);
     }

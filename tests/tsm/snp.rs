@@ -136,7 +136,7 @@ async fn without_a_usable_table_the_report_comes_alone_and_the_verifier_misses_t
         let fs = mounted!(machine(guest.clone(), table));
         let report = builder(&fs).open().unwrap().report(&data(1)).await.unwrap();
         assert_eq!((report.bytes().len(), report.vek()), (REPORT_LEN, None));
-        assert_eq!(refusal(&fs).await, VerifyErrorKind::Endorsement);
+        assert_eq!(refusal(&fs).await, VerifyErrorKind::EndorsementMissing);
         assert_eq!(fs.entries(), [""; 0]);
     }
 }
