@@ -84,7 +84,7 @@ fn expect(entry: &Entry<'_>, verdict: Result<(), &VerifyError>) -> Result<(), St
         ("valid", Some(_)) => &[Policy],
         ("valid", None) => &[Mismatch, Endorsement, Revoked],
         ("invalid", _) => &[Malformed, Endorsement, Revoked, Mismatch, Signature],
-        ("unverifiable", _) => &[Endorsement],
+        ("unverifiable", _) => &[VerifyErrorKind::EndorsementMissing],
         (other, _) => return Err(format!("unknown expected.crypto {other:?}")),
     };
     if !kinds.contains(&error.kind()) {
@@ -244,7 +244,7 @@ fn changed_collateral(entry: &Entry<'_>, report: &Report, collateral: &Collatera
         }
     }
     let bare = judge.check(&Report::new(Platform::TDX, report.bytes().clone()), entry.time());
-    agree("no collateral", bare.map(|_| ()).map_err(|error| error.kind()), Err(VerifyErrorKind::Endorsement))?;
+    agree("no collateral", bare.map(|_| ()).map_err(|error| error.kind()), Err(VerifyErrorKind::EndorsementMissing))?;
     let Some((start, end)) = window(entry) else { return Ok(edits.len() + 1) };
     let second = Duration::from_secs(1);
     for (at, valid) in

@@ -38,7 +38,7 @@ impl Genuineness {
     ///
     /// # Errors
     ///
-    /// The kind says which step refused: `UnsupportedPlatform`, `Malformed`, `Endorsement`, `Revoked`, `Mismatch`,
+    /// The kind says which step refused: `UnsupportedPlatform`, `Malformed`, `EndorsementMissing`, `Endorsement`, `Revoked`, `Mismatch`,
     /// `Signature`, and `Policy` for a TD that may be debugged or a TCB status other than `UpToDate`.
     pub fn check(&self, report: &Report, now: SystemTime) -> Result<TdxDetails, VerifyError> {
         self.appraise(report, now, true)
@@ -97,7 +97,7 @@ pub(super) fn stapled(report: &Report) -> Option<Result<Collateral, VerifyError>
 
 pub(super) fn no_collateral() -> VerifyError {
     VerifyError::new(
-        VerifyErrorKind::Endorsement,
+        VerifyErrorKind::EndorsementMissing,
         "no collateral: the report carries none and the verifier has no source; have the server staple it, or give the \
          verifier a collateral source",
     )

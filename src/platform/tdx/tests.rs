@@ -319,13 +319,13 @@ fn a_source_that_fails_says_whether_to_try_again() {
     let bare = Report::new(Tee::TDX, td().quote(&DATA));
     for (kind, expected) in [
         (CollateralErrorKind::Unavailable, VerifyErrorKind::Unavailable),
-        (CollateralErrorKind::NotFound, VerifyErrorKind::Endorsement),
+        (CollateralErrorKind::NotFound, VerifyErrorKind::EndorsementMissing),
         (CollateralErrorKind::Invalid, VerifyErrorKind::Endorsement),
     ] {
         let verifier = verifier().collateral_source(Counted(Err(kind), Arc::default()));
         refused(judge(&verifier, &bare, now()), expected, "asked for a test");
     }
-    refused(judge(&verifier(), &bare, now()), VerifyErrorKind::Endorsement, "no collateral");
+    refused(judge(&verifier(), &bare, now()), VerifyErrorKind::EndorsementMissing, "no collateral");
 }
 
 #[test]

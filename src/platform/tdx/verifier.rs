@@ -121,7 +121,8 @@ impl TdxVerifier {
         let collateral = source.collateral(&authentic.platform.id, now).await.map_err(|error| {
             let kind = match error.kind() {
                 CollateralErrorKind::Unavailable => VerifyErrorKind::Unavailable,
-                CollateralErrorKind::NotFound | CollateralErrorKind::Invalid => VerifyErrorKind::Endorsement,
+                CollateralErrorKind::NotFound => VerifyErrorKind::EndorsementMissing,
+                CollateralErrorKind::Invalid => VerifyErrorKind::Endorsement,
             };
             VerifyError::with_source(kind, error.to_string(), error)
         })?;
