@@ -69,12 +69,15 @@ fn builder(fs: &Configfs) -> SnpProviderBuilder {
     SnpProvider::builder().tsm_root(fs.root()).backoff(backoff)
 }
 
+async fn prove(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("proof")))
+}
+
 /// What a client of a server on this machine gets: through both layers, in memory.
 async fn exchange(fs: &Configfs) -> Result<VerifiedReport, BoxError> {
     let provider = builder(fs).open()?;
     assert_eq!(provider.device(), SnpDevice::ConfigfsTsm);
     let attester = Attester::builder(provider).name("prover.example").start().await?;
-    let prove = async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("proof")));
     let server = ServiceBuilder::new().layer(ReportLayer::new(attester)).service(service_fn(prove));
     let policy = SnpPolicy::pin(MEASUREMENT).allow_vlek(["cloud.example"]);
     let verifier = SnpVerifier::trusting_simulator(policy, &SimulatedAmd::new());
