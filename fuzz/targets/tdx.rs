@@ -74,6 +74,7 @@ pub fn tdx_quote(data: &[u8]) {
 pub fn tdx_collateral(data: &[u8]) {
     match Collateral::from_json(data) {
         Ok(collateral) => {
+            assert!(str::from_utf8(data).is_ok(), "JSON that is not UTF-8");
             let json = collateral.to_json();
             // Escapes of JSON have one spelling here, which may be the longer one.
             if json.len() <= 256 * 1024 {
@@ -96,8 +97,9 @@ pub fn tdx_collateral(data: &[u8]) {
         pck_crl_issuer_chain: &text,
         root_ca_crl: data,
     };
-    if let Err(error) = Collateral::from_pcs(responses) {
-        says_why(&error);
+    match Collateral::from_pcs(responses) {
+        Ok(_) => assert!(str::from_utf8(data).is_ok(), "JSON that is not UTF-8"),
+        Err(error) => says_why(&error),
     }
 }
 
@@ -153,7 +155,8 @@ fn assert_signed(report: &Report, good: &Report, accepted: &TdReport) {
     };
     assert_eq!(report.bytes()[..signed], good.bytes()[..signed], "a changed quote is genuine");
     let part = |report: &Report, name: &str| {
-        let json: Value = serde_json::from_slice(report.collateral().expect("stapled")).expect("accepted");
+        let collateral = Collateral::from_json(report.collateral().expect("stapled")).expect("accepted");
+        let json: Value = serde_json::from_slice(&collateral.to_json()).expect("own JSON");
         json[name].as_str().map(str::to_owned)
     };
     for name in ["tcb_info", "qe_identity"] {

@@ -137,7 +137,7 @@ impl Collateral {
     /// The JSON is too long, misses or repeats a member, or has one of another type.
     pub fn from_json(json: &[u8]) -> Result<Self, InvalidCollateral> {
         within("collateral", json.len(), MAX_JSON_LEN)?;
-        serde_json::from_slice(json).map_err(|source| InvalidCollateral::Json { part: "collateral", source })
+        parse("collateral", json)
     }
 
     /// Writes the [JSON form](Self#the-json-form), to be stapled to a report.
@@ -160,11 +160,9 @@ impl Collateral {
         ] {
             within(part, length, MAX_PART_LEN)?;
         }
-        let json = |part| move |source| InvalidCollateral::Json { part, source };
         let signature = |part, text: &str| hex_bytes(text).ok_or(InvalidCollateral::Signature(part));
-        let tcb_info: SignedTcbInfo<'_> = serde_json::from_slice(responses.tcb_info).map_err(json("the TCB info"))?;
-        let qe_identity: SignedQeIdentity<'_> =
-            serde_json::from_slice(responses.qe_identity).map_err(json("the QE identity"))?;
+        let tcb_info: SignedTcbInfo<'_> = parse("the TCB info", responses.tcb_info)?;
+        let qe_identity: SignedQeIdentity<'_> = parse("the QE identity", responses.qe_identity)?;
         Ok(Self {
             pck_crl_issuer_chain: responses.pck_crl_issuer_chain.to_owned(),
             root_ca_crl: responses.root_ca_crl.to_vec(),
@@ -231,6 +229,12 @@ impl fmt::Debug for Collateral {
             .field("root_ca_crl", &self.root_ca_crl.len())
             .finish_non_exhaustive()
     }
+}
+
+/// JSON is UTF-8 throughout; `serde_json` looks at the encoding of those members only that it does not ignore.
+fn parse<'a, T: Deserialize<'a>>(part: &'static str, json: &'a [u8]) -> Result<T, InvalidCollateral> {
+    let text = std::str::from_utf8(json).map_err(serde::de::Error::custom);
+    text.and_then(serde_json::from_str).map_err(|source| InvalidCollateral::Json { part, source })
 }
 
 fn within(part: &'static str, found: usize, limit: usize) -> Result<(), InvalidCollateral> {
