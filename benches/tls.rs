@@ -6,7 +6,7 @@
 //! one ratio. Criterion then times the stages of a new connection.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::as_conversions, clippy::indexing_slicing)]
-#![allow(clippy::disallowed_methods)]
+#![allow(unreachable_pub, reason = "the prover serves several examples")]
 
 #[path = "../examples/support/prover.rs"]
 #[allow(dead_code)]

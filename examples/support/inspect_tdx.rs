@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tower_attest::platform::tdx::{Collateral, Genuineness, Quote, TdxDetails, TdxPolicy, TdxVerifier};
 use tower_attest::{Platform, Report, ReportVerifier as _, VerifyError};
 
-pub const USAGE: &str = "usage: inspect --quote FILE --collateral DIR [--at RFC3339] [--policy FILE]";
+pub(crate) const USAGE: &str = "usage: inspect --quote FILE --collateral DIR [--at RFC3339] [--policy FILE]";
 
 /// What the command line names.
 struct Input {
@@ -17,7 +17,7 @@ struct Input {
 }
 
 /// Whether the quote is accepted; an error is something that cannot be read.
-pub fn inspect(arguments: impl Iterator<Item = String>) -> Result<bool, String> {
+pub(crate) fn inspect(arguments: impl Iterator<Item = String>) -> Result<bool, String> {
     let input = Input::from_arguments(arguments)?;
     println!("judged at         {}", humantime::format_rfc3339_seconds(input.at));
     let mut report = Report::new(Platform::TDX, input.quote);
@@ -54,9 +54,9 @@ pub fn inspect(arguments: impl Iterator<Item = String>) -> Result<bool, String> 
 }
 
 fn judge(policy: TdxPolicy, report: &Report, at: SystemTime) -> Result<TdxDetails, VerifyError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
     let claims = runtime.block_on(TdxVerifier::new(policy).verify(report, at))?;
-    Ok(claims.details::<TdxDetails>().unwrap().clone())
+    Ok(claims.details::<TdxDetails>().expect("the TDX verifier's own details").clone())
 }
 
 impl Input {
