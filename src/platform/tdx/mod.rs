@@ -20,7 +20,7 @@
 //!
 //! # Why not a library
 //!
-//! `dcap-qvl` is the one kept verifier in Rust, and serves as the oracle of this room's tests. It is not the verifier
+//! `dcap-qvl` is the one kept verifier in Rust. It is not the verifier here
 //! because it refuses TDs without SEPT_VE_DISABLE (and other attributes) before any policy can speak, with untyped
 //! errors, ignores bytes that follow a quote or its parts, and brings a second base64 and a second webpki.
 
