@@ -142,7 +142,7 @@ async fn answers_that_are_not_the_certificate_are_refused() {
         (Fault::Huge, VerifyErrorKind::Endorsement),
         (Fault::Endless, VerifyErrorKind::Endorsement),
         (Fault::Redirect, VerifyErrorKind::Endorsement),
-        (Fault::Status(404), VerifyErrorKind::Endorsement),
+        (Fault::Status(404), VerifyErrorKind::EndorsementMissing),
         (Fault::Status(403), VerifyErrorKind::Endorsement),
         (Fault::Status(204), VerifyErrorKind::Endorsement),
     ] {
