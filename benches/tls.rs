@@ -9,7 +9,7 @@
 #![allow(unreachable_pub, reason = "the prover serves several examples")]
 
 #[path = "../examples/support/prover.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this bench serves on a listener of its own")]
 mod prover;
 
 use std::sync::Arc;
