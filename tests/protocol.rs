@@ -12,8 +12,8 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use http::{Method, StatusCode, Uri};
 use serde_json::Value;
 use tower_attest::protocol::{
-    BatchProof, BatchTree, ChannelBinding, Evidence, EvidenceStatement, KeyDocument, KeysDigest, Leaf, Nonce,
-    NonceHeader, ReportHeader, ResponseStatement, Target, report_data,
+    BatchProof, BatchTree, ChannelBinding, Evidence, EvidenceStatement, KeyConfig, KeyDocument, KeysDigest, KeysHeader,
+    Leaf, Nonce, NonceHeader, ReportHeader, ResponseStatement, Suite, Target, report_data,
 };
 use tower_attest::{Platform, Report};
 
@@ -22,7 +22,7 @@ const EXPORTER: &str = "e0e1e2e3e4e5e6e7e8e9eaebecedeeefe0e1e2e3e4e5e6e7e8e9eaeb
 type Walker = fn(&Value, &Keys);
 
 /// What a walker may meet in a file. A section that nobody walks is a failure, not a gap.
-const SECTIONS: [(&str, Walker); 9] = [
+const SECTIONS: [(&str, Walker); 11] = [
     ("keys", keys),
     ("evidence", evidence),
     ("batch", batch),
@@ -30,6 +30,8 @@ const SECTIONS: [(&str, Walker); 9] = [
     ("response", response),
     ("report_header", report_header),
     ("nonce_header", nonce_header),
+    ("keys_header", keys_header),
+    ("seal", seal),
     ("cmw", cmw),
     // The mock platform's own tests walk its report.
     ("mock_report", |_, _| ()),
@@ -206,6 +208,35 @@ fn nonce_header(section: &Value, _: &Keys) {
             assert_eq!(header.bind, entry["bind"].as_bool().unwrap());
             assert_eq!(header.to_value(), value);
         }
+    }
+}
+
+fn keys_header(section: &Value, _: &Keys) {
+    for entry in section.as_array().unwrap() {
+        let value = text_of(&entry["value"]);
+        let parsed = KeysHeader::parse(value.as_bytes());
+        assert_eq!(parsed.is_ok(), entry["ok"].as_bool().unwrap(), "{}: {value}: {parsed:?}", entry["why"]);
+        if let Some(expected) = entry.get("keys") {
+            let header = KeysHeader { keys: KeysDigest::from_bytes(bytes_of(expected)) };
+            assert_eq!(parsed, Ok(header));
+            assert_eq!(header.to_value(), value);
+        }
+    }
+}
+
+fn seal(section: &Value, _: &Keys) {
+    for entry in section.as_array().unwrap() {
+        let document = KeyDocument::parse(text_of(&entry["document"]).to_owned()).unwrap();
+        assert_eq!(document.digest().as_bytes(), &bytes_of(&entry["sha256"]));
+        let number = |value: &Value| u16::try_from(value.as_u64().unwrap()).unwrap();
+        let suite = |pair: &Value| Suite { kdf: number(&pair[0]), aead: number(&pair[1]) };
+        let suites = entry["suites"].as_array().unwrap().iter().map(suite).collect();
+        let config = KeyConfig { id: number(&entry["id"]) as u8, public: bytes_of(&entry["public"]), suites };
+        assert_eq!(hex::encode(config.encode()), text_of(&entry["seal"]));
+        assert_eq!(document.fields().seal, Some(config));
+        assert_eq!(document.fields().route.as_deref(), entry["route"].as_str());
+        let built = KeyDocument::build(document.fields().clone()).unwrap();
+        assert_eq!(built.bytes(), document.bytes(), "build() writes the vector's bytes");
     }
 }
 

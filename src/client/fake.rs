@@ -42,7 +42,15 @@ impl Keys {
     pub(super) fn with_config(seed: u8, config: Option<[u8; 32]>) -> Arc<Self> {
         let sign = SigningKey::from_seed(&[seed; 32]);
         let names = vec![NAME.to_owned()];
-        let fields = KeyDocumentFields { instance: [seed; 16], epoch: 1, names, sign: sign.public_key(), config };
+        let fields = KeyDocumentFields {
+            instance: [seed; 16],
+            epoch: 1,
+            names,
+            sign: sign.public_key(),
+            config,
+            seal: None,
+            route: None,
+        };
         Arc::new(Self { document: KeyDocument::build(fields).unwrap(), sign })
     }
 

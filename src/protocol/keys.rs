@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::excerpt;
 use super::json::{self, Json, JsonError};
+use super::key_config::{KeyConfig, KeyConfigError};
 use crate::crypto;
 
 /// The most bytes that a key document may have, 4 KiB.
@@ -63,6 +64,11 @@ pub struct KeyDocumentFields {
     pub sign: [u8; 32],
     /// SHA-256 of the server's effective configuration.
     pub config: Option<[u8; 32]>,
+    /// The key that requests are sealed to. `None` if the server has none, or one of a kind that is not known here:
+    /// for another KEM, or not a string at all, as a later version may have it.
+    pub seal: Option<KeyConfig>,
+    /// What balancers route sealed requests by: 1 to 64 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`.
+    pub route: Option<String>,
 }
 
 impl KeyDocument {
@@ -70,7 +76,8 @@ impl KeyDocument {
     ///
     /// # Errors
     ///
-    /// [`KeyDocumentError`] if it would not parse again (too large, a name that is none, an epoch past 2^53 − 1).
+    /// [`KeyDocumentError`] if it would not parse again (too large, a name or a route that is none, an epoch past
+    /// 2^53 − 1, a key to seal to without a suite).
     pub fn build(fields: KeyDocumentFields) -> Result<Self, KeyDocumentError> {
         let document = Document {
             v: 1,
@@ -79,6 +86,8 @@ impl KeyDocument {
             names: &fields.names,
             sign: Sign { alg: ED25519, key: URL_SAFE_NO_PAD.encode(fields.sign) },
             config: fields.config.map(|config| URL_SAFE_NO_PAD.encode(config)),
+            seal: fields.seal.map(|seal| URL_SAFE_NO_PAD.encode(seal.encode())),
+            route: fields.route.as_deref(),
         };
         let bytes = serde_json::to_vec(&document).map_err(|error| KeyDocumentError::NotJson(error.to_string()))?;
         Self::parse(bytes)
@@ -89,8 +98,8 @@ impl KeyDocument {
     /// # Errors
     ///
     /// Refuses more than 4 KiB, what is not I-JSON, repeated members (at any depth), missing members, wrong types,
-    /// wrong versions, another algorithm than Ed25519, padded base64url, byte strings of another length, and names that
-    /// are none. Unknown members are ignored.
+    /// wrong versions, another algorithm than Ed25519, padded base64url, byte strings of another length, names and routes
+    /// that are none, and a malformed key to seal to. Unknown members are ignored.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, KeyDocumentError> {
         let bytes = bytes.into();
         if bytes.len() > MAX_KEY_DOCUMENT {
@@ -117,6 +126,8 @@ impl KeyDocument {
             names: document.names()?,
             sign: sign.bytes("key")?,
             config: if document.0.contains_key("config") { Some(document.bytes("config")?) } else { None },
+            seal: document.seal()?,
+            route: document.route()?,
         };
         Ok(Self { digest: KeysDigest::of(&bytes), bytes, fields })
     }
@@ -198,6 +209,12 @@ pub enum KeyDocumentError {
     /// A name is neither a host name nor an IP address, or has a port.
     #[error("key document: names: expected host names in ASCII and IP addresses without port, found {0:?}")]
     Name(String),
+    /// The key to seal to is malformed.
+    #[error("key document: seal: {0}")]
+    Seal(KeyConfigError),
+    /// The route could not stand in a field as it is.
+    #[error("key document: route: expected 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', found {0:?}")]
+    Route(String),
 }
 
 impl From<JsonError> for KeyDocumentError {
@@ -218,6 +235,10 @@ struct Document<'a> {
     sign: Sign,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -255,9 +276,29 @@ impl<'a> Members<'a> {
     }
 
     fn bytes<const N: usize>(&self, member: &'static str) -> Result<[u8; N], KeyDocumentError> {
-        let bytes = URL_SAFE_NO_PAD.decode(self.string(member)?).map_err(|_| KeyDocumentError::Base64(member))?;
+        let bytes = decode(member, self.string(member)?)?;
         let found = bytes.len();
         bytes.try_into().map_err(|_| KeyDocumentError::Length { member, expected: N, found })
+    }
+
+    /// What cannot be understood counts as absent, since nothing can be sealed to it; what is malformed does not.
+    fn seal(&self) -> Result<Option<KeyConfig>, KeyDocumentError> {
+        let Some(Json::String(seal)) = self.0.get("seal") else { return Ok(None) };
+        match KeyConfig::parse(&decode("seal", seal)?) {
+            Ok(config) => Ok(Some(config)),
+            Err(KeyConfigError::UnknownKem(_)) => Ok(None),
+            Err(error) => Err(KeyDocumentError::Seal(error)),
+        }
+    }
+
+    fn route(&self) -> Result<Option<String>, KeyDocumentError> {
+        if !self.0.contains_key("route") {
+            return Ok(None);
+        }
+        match self.string("route")? {
+            route if is_route(route) => Ok(Some(route.to_owned())),
+            other => Err(KeyDocumentError::Route(excerpt(other))),
+        }
     }
 
     fn names(&self) -> Result<Vec<String>, KeyDocumentError> {
@@ -274,6 +315,10 @@ impl<'a> Members<'a> {
     }
 }
 
+fn decode(member: &'static str, text: &str) -> Result<Vec<u8>, KeyDocumentError> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyDocumentError::Base64(member))
+}
+
 fn wrong_type(member: &'static str, expected: &'static str, found: &Json) -> KeyDocumentError {
     KeyDocumentError::WrongType { member, expected, found: found.type_name() }
 }
@@ -285,6 +330,12 @@ fn ip_address(host: &str) -> Option<IpAddr> {
         Some(address) => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse().ok(),
     }
+}
+
+/// Safe in a field value, in a balancer's map and in a log.
+fn is_route(route: &str) -> bool {
+    (1..=64).contains(&route.len())
+        && route.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn is_host(name: &str) -> bool {

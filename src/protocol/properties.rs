@@ -41,8 +41,27 @@ fn key_fields() -> impl Strategy<Value = KeyDocumentFields> {
         any::<std::net::Ipv6Addr>().prop_map(|address| format!("[{address}]")),
     ];
     let keys = (any::<[u8; 32]>(), proptest::option::of(any::<[u8; 32]>()));
-    (any::<[u8; 16]>(), 0..1u64 << 53, vec(name, 0..20), keys)
-        .prop_map(|(instance, epoch, names, (sign, config))| KeyDocumentFields { instance, epoch, names, sign, config })
+    let sealing = (proptest::option::of(key_config()), proptest::option::of("[A-Za-z0-9._-]{1,64}"));
+    (any::<[u8; 16]>(), 0..1u64 << 53, vec(name, 0..20), keys, sealing).prop_map(
+        |(instance, epoch, names, (sign, config), (seal, route))| KeyDocumentFields {
+            instance,
+            epoch,
+            names,
+            sign,
+            config,
+            seal,
+            route,
+        },
+    )
+}
+
+fn key_config() -> impl Strategy<Value = KeyConfig> {
+    let suite = any::<(u16, u16)>().prop_map(|(kdf, aead)| Suite { kdf, aead });
+    (any::<u8>(), any::<[u8; 32]>(), vec(suite, 1..20)).prop_map(|(id, public, suites)| KeyConfig {
+        id,
+        public,
+        suites,
+    })
 }
 
 fn batch() -> impl Strategy<Value = (Vec<Leaf>, usize)> {

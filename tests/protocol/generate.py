@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 SIGN = Ed25519PrivateKey.from_private_bytes(bytes(range(0x80, 0xA0)))
+SEAL = bytes(range(0xC0, 0xE0))  # not a key that anybody holds the private half of
 EXPORTER = bytes(range(0xE0, 0xF0)) * 2
 MEDIA = {
     "snp": "application/vnd.amd.sev-snp.attestation-report",
@@ -130,8 +131,23 @@ def key_document(**changes):
         "sign": {"alg": "Ed25519", "key": b64url(public(SIGN))},
         "config": b64url(sha256(b"configuration")),
     }
-    document.update(changes)
+    document.update({k: v.decode() if isinstance(v, bytes) else v for k, v in changes.items()})
     return json.dumps({k: v for k, v in document.items() if v is not None}, separators=(",", ":"))
+
+
+def seal_config(id=3, kem=0x0020, key=SEAL, suites=((1, 1), (1, 3))):
+    """RFC 9458, section 3.1, without the length that stands before each configuration of a list."""
+    algorithms = b"".join(struct.pack(">HH", kdf, aead) for kdf, aead in suites)
+    return struct.pack(">BH", id, kem) + key + struct.pack(">H", len(algorithms)) + algorithms
+
+
+def seal_case(route=None, **changes):
+    values = {"id": 3, "key": SEAL, "suites": [(1, 1), (1, 3)]} | changes
+    document = key_document(seal=b64url(seal_config(**values)), route=route)
+    return {
+        "document": document, "sha256": sha256(document.encode()).hex(), "seal": seal_config(**values).hex(),
+        "id": values["id"], "public": values["key"].hex(), "suites": values["suites"], "route": route,
+    }  # fmt: skip
 
 
 def key_cases(document):
@@ -174,6 +190,20 @@ def key_cases(document):
         ("a noncharacter", document.replace('"epoch":3', '"epoch":3,"x":"\\uffff"')),
         ("4 097 bytes", document + " " * (4097 - len(document))),
         ("empty", ""),
+        ("a key to seal to, cut short", key_document(seal=b64url(seal_config()[:-1]))),
+        ("a key to seal to, and a byte", key_document(seal=b64url(seal_config() + b"\0"))),
+        ("a key to seal to without suites", key_document(seal=b64url(seal_config(suites=[])))),
+        ("a key to seal to with half a suite", key_document(seal=b64url(seal_config()[:-4] + b"\0\1"))),
+        ("a key to seal to of 31 bytes", key_document(seal=b64url(seal_config(key=SEAL[:31])))),
+        ("a key to seal to of no bytes", key_document(seal="")),
+        ("a key to seal to, padded", key_document(seal=b64url(seal_config()) + "=")),
+        ("an empty route", key_document(route="")),
+        ("a route of 65 bytes", key_document(route="r" * 65)),
+        ("a route with a space", key_document(route="zone 1")),
+        ("a route with a slash", key_document(route="zone/1")),
+        ("a route that is not ASCII", key_document(route="zöne")),
+        ("a route that is a number", key_document(route=1)),
+        ("a route that is null", key_document(route=b"null").replace('"null"', "null")),
     ]
     also_ok = [
         ("unknown members", document.replace('"epoch":3', '"epoch":3,"seal":{"x":[1,-2.5,null]},"route":"r"')),
@@ -184,6 +214,10 @@ def key_cases(document):
         ("4 096 bytes", document + " " * (4096 - len(document))),
         ("a name of 253 bytes", key_document(names=["a." * 126 + "a"])),
         ("a name with an underscore", key_document(names=["my_service"])),
+        ("a key to seal to, for a KEM that nobody knows", key_document(seal=b64url(seal_config(kem=0x7FFF, key=b"x")))),
+        ("a key to seal to that is not a string", key_document(seal=[1])),
+        ("a route of 64 bytes", key_document(route="r" * 64)),
+        ("a route of every kind of character", key_document(route="-._aZ09")),
     ]
     return {
         "refused": [{"why": why, "document": text} for why, text in refused],
@@ -376,6 +410,25 @@ def nonce_headers():
     return entries
 
 
+def keys_headers():
+    digest = sha256(b"keys 0")
+    entries = [{"value": sf(digest), "ok": True, "keys": digest.hex()}]
+    for why, ok, value in [
+        ("31 bytes", False, sf(digest[:31])),
+        ("two digests", False, sf(digest + digest)),
+        ("a Token", False, "AAAA"),
+        ("a String", False, '"' + base64.b64encode(digest).decode() + '"'),
+        ("an inner list", False, "(" + sf(digest) + ")"),
+        ("a list", False, sf(digest) + ", " + sf(digest)),
+        ("a parameter twice", False, sf(digest) + ";x;x"),
+        ("more than 512 bytes", False, sf(digest) + ';x="' + "a" * 512 + '"'),
+        ("empty", False, ""),
+        ("unknown parameters", True, sf(digest) + ";a=1;b=:AA==:"),
+    ]:
+        entries.append({"value": value, "ok": ok, "why": why})
+    return entries
+
+
 def report_headers(keys, evidences):
     digest = sha256(keys)
     statement = response_statement(bytes(32), None, keys, "GET", "/", 200)
@@ -462,6 +515,11 @@ def main():
         ],
         "report_header": report_headers(keys, [cbor(snp_alone), cbor(snp), cbor(tdx)]),
         "nonce_header": nonce_headers(),
+        "keys_header": keys_headers(),
+        "seal": [
+            seal_case(), seal_case(route="tee-1"), seal_case(id=255, suites=[(1, 3)]),
+            seal_case(id=0, suites=[(1, 2), (3, 1), (0x1234, 0xFFFF)], route="a"),
+        ],
         "cmw": [
             cmw_case(nonce, EXPORTER, snp),
             cmw_case(nonce, None, snp_alone),

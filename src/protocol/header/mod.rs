@@ -1,8 +1,10 @@
-//! The two fields: `Attestation-Nonce` on requests, `Attestation-Report` on responses (RFC 9651).
+//! The fields: `Attestation-Nonce` on requests, `Attestation-Report` on responses, and `Attestation-Keys` on sealed
+//! requests (RFC 9651).
 //!
 //! RFC 9651 lets the last of several equal keys win. Two readers of one field could then disagree, so that here a
 //! repeated key or parameter is an error, wherever it stands.
 
+mod keys;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::BareItemFromInput;
 
+pub use self::keys::{ATTESTATION_KEYS, ATTESTATION_ROUTE, KeysHeader, MAX_KEYS_VALUE};
 use self::members::{dictionary, item};
 use super::excerpt;
 use super::keys::KeysDigest;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::Suite;
 
 fn fields() -> KeyDocumentFields {
     KeyDocumentFields {
@@ -7,6 +8,8 @@ fn fields() -> KeyDocumentFields {
         names: vec!["prover.example".into(), "192.0.2.7".into(), "[2001:db8::1]".into()],
         sign: [2; 32],
         config: Some([3; 32]),
+        seal: Some(KeyConfig { id: 7, public: [4; 32], suites: vec![Suite::AES_128_GCM] }),
+        route: Some("tee-1".into()),
     }
 }
 
@@ -27,10 +30,11 @@ fn refusal(from: &str, to: &str) -> KeyDocumentError {
 
 #[test]
 fn what_is_built_parses_to_the_same_fields_and_digest() {
-    for config in [None, Some([3; 32])] {
-        let document = KeyDocument::build(KeyDocumentFields { config, ..fields() }).unwrap();
+    let bare = KeyDocumentFields { config: None, seal: None, route: None, ..fields() };
+    for fields in [fields(), bare] {
+        let document = KeyDocument::build(fields.clone()).unwrap();
         let parsed = KeyDocument::parse(document.bytes().clone()).unwrap();
-        assert_eq!(parsed.fields(), &KeyDocumentFields { config, ..fields() });
+        assert_eq!(parsed.fields(), &fields);
         assert_eq!(parsed.digest(), &KeysDigest::of(document.bytes()));
     }
 }
@@ -86,7 +90,7 @@ fn repeated_members_are_refused_known_or_not_and_at_any_depth() {
 
 #[test]
 fn unknown_members_are_ignored() {
-    for later in ["\"seal\":{\"kem\":1}", "\"route\":\"x\"", "\"config2\":null", "\"x\":-1.5e3", "\"x\":[[[]]]"] {
+    for later in ["\"seals\":{\"kem\":1}", "\"Route\":\"x\"", "\"config2\":null", "\"x\":-1.5e3", "\"x\":[[[]]]"] {
         assert_eq!(edited("\"epoch\":7", &format!("\"epoch\":7,{later}")).unwrap().fields(), &fields(), "{later}");
     }
     assert_eq!(edited("\"alg\":", "\"use\":\"x\",\"alg\":").unwrap().fields(), &fields());
@@ -106,6 +110,8 @@ fn each_required_member_is_required() {
         assert_eq!(refusal(from, "\"x\":"), KeyDocumentError::Missing(member));
     }
     assert_eq!(edited("\"config\":", "\"x\":").unwrap().fields().config, None);
+    assert_eq!(edited("\"seal\":", "\"x\":").unwrap().fields().seal, None);
+    assert_eq!(edited("\"route\":", "\"x\":").unwrap().fields().route, None);
 }
 
 #[test]
@@ -132,6 +138,8 @@ fn members_of_other_types_are_refused() {
         ("\"alg\":", "\"alg\":null,\"x\":", "alg"),
         ("\"key\":", "\"key\":[],\"x\":", "key"),
         ("\"config\":", "\"config\":null,\"x\":", "config"),
+        ("\"route\":", "\"route\":null,\"x\":", "route"),
+        ("\"route\":", "\"route\":1,\"x\":", "route"),
     ] {
         let error = refusal(from, to);
         assert!(matches!(&error, KeyDocumentError::WrongType { member: m, .. } if *m == member), "{to}: {error:?}");
@@ -168,6 +176,7 @@ fn byte_strings_are_strict_base64url() {
         (&sign, &format!("{sign}="), "key"),
         (&config, &format!("{config}="), "config"),
         (&config, &format!("{}N", &config[..42]), "config"),
+        ("\"seal\":\"", "\"seal\":\"=", "seal"),
     ] {
         assert_eq!(refusal(from, to), KeyDocumentError::Base64(member), "{to}");
     }
@@ -183,6 +192,47 @@ fn byte_strings_have_exactly_their_length() {
             let error = refusal(&format!("\"{}\"", URL_SAFE_NO_PAD.encode(&bytes)), &format!("\"{to}\""));
             assert_eq!(error, KeyDocumentError::Length { member, expected, found });
         }
+    }
+}
+
+#[test]
+fn a_key_to_seal_to_that_is_not_known_here_counts_as_absent() {
+    let seal = format!("\"{}\"", URL_SAFE_NO_PAD.encode(fields().seal.unwrap().encode()));
+    let other_kem = format!("\"{}\"", URL_SAFE_NO_PAD.encode([7, 0, 0x10, 1, 2, 3]));
+    for later in [&other_kem, "{\"kem\":16}", "null", "[]"] {
+        let document = edited(&seal, later).unwrap();
+        assert_eq!(document.fields(), &KeyDocumentFields { seal: None, ..fields() }, "{later}");
+    }
+    let suites = vec![Suite { kdf: 9, aead: 9 }];
+    let seal = Some(KeyConfig { suites, ..fields().seal.unwrap() });
+    let document = KeyDocument::build(KeyDocumentFields { seal: seal.clone(), ..fields() }).unwrap();
+    assert_eq!(document.fields().seal, seal, "unknown suites are kept");
+}
+
+#[test]
+fn a_malformed_key_to_seal_to_is_refused() {
+    let whole = fields().seal.unwrap().encode();
+    let from = URL_SAFE_NO_PAD.encode(&whole);
+    for malformed in [&whole[..whole.len() - 1], &[&whole[..], &[0]].concat(), &[]] {
+        let error = refusal(&format!("\"{from}\""), &format!("\"{}\"", URL_SAFE_NO_PAD.encode(malformed)));
+        assert!(matches!(error, KeyDocumentError::Seal(KeyConfigError::Malformed { .. })), "{error:?}");
+    }
+    let none = KeyConfig { suites: vec![], ..fields().seal.unwrap() };
+    let error = KeyDocument::build(KeyDocumentFields { seal: Some(none), ..fields() }).unwrap_err();
+    assert!(matches!(error, KeyDocumentError::Seal(_)), "{error:?}");
+}
+
+#[test]
+fn a_route_that_cannot_stand_in_a_field_as_it_is_is_refused() {
+    let longest = "r".repeat(64);
+    for route in ["0", "Zone-A.rack_7", "--", &longest] {
+        let built = KeyDocument::build(KeyDocumentFields { route: Some(route.into()), ..fields() }).unwrap();
+        assert_eq!(built.fields().route.as_deref(), Some(route));
+    }
+    let too_long = "r".repeat(65);
+    for route in ["", "a b", "a,b", "a;b", "a/b", "a:b", "\"a\"", "a\n", "a\0", "é", &too_long] {
+        let error = KeyDocument::build(KeyDocumentFields { route: Some(route.into()), ..fields() }).unwrap_err();
+        assert_eq!(error, KeyDocumentError::Route(excerpt(route)), "{route:?}");
     }
 }
 
@@ -248,7 +298,8 @@ fn names_are_compared_without_case_and_addresses_by_value() {
 
 #[test]
 fn a_long_text_in_an_error_is_cut() {
-    for (from, to) in [("prover.example", "é".repeat(1000)), ("Ed25519", "x".repeat(1000))] {
+    for (from, to) in [("prover.example", "é".repeat(1000)), ("Ed25519", "x".repeat(1000)), ("tee-1", "r".repeat(1000))]
+    {
         assert!(refusal(from, &to).to_string().len() < 300);
     }
 }

@@ -39,6 +39,7 @@ pub struct AttesterBuilder {
     provider: Box<dyn ReportProvider>,
     names: Vec<String>,
     config: Option<[u8; 32]>,
+    route: Option<String>,
     settings: Settings,
     clock: Arc<dyn Clock>,
 }
@@ -49,6 +50,7 @@ impl AttesterBuilder {
             provider,
             names: Vec::new(),
             config: None,
+            route: None,
             settings: Settings {
                 queue: 4096,
                 batch: 256,
@@ -76,6 +78,14 @@ impl AttesterBuilder {
     /// SHA-256 of the configuration that decides where plaintext goes, for clients to pin. Default: none.
     pub fn config(mut self, digest: [u8; 32]) -> Self {
         self.config = Some(digest);
+        self
+    }
+
+    /// A token that clients repeat on sealed requests, in `Attestation-Route`, so that a balancer in front of several
+    /// servers can send each request to the one that holds the keys. 1 to 64 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`;
+    /// everybody who sees the key document sees it. Default: none.
+    pub fn route(mut self, route: impl Into<String>) -> Self {
+        self.route = Some(route.into());
         self
     }
 
@@ -132,9 +142,9 @@ impl AttesterBuilder {
         self.check()?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| wrong("runtime", "start() inside a tokio runtime", "none"))?;
-        let Self { provider, names, config, settings, clock } = self;
+        let Self { provider, names, config, route, settings, clock } = self;
         let platform = provider.platform();
-        let keys = KeySettings { names, config, epoch: settings.epoch, grace: settings.grace };
+        let keys = KeySettings { names, config, route, epoch: settings.epoch, grace: settings.grace };
         let keys = KeyRing::new(keys, clock.now())
             .map_err(|error| AttesterError::new(AttesterErrorKind::Configuration, error.to_string()))?;
         let queue = Arc::new(Queue::new(settings.queue));

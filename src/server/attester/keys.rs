@@ -47,6 +47,7 @@ impl fmt::Debug for KeyEpoch {
 pub(super) struct KeySettings {
     pub(super) names: Vec<String>,
     pub(super) config: Option<[u8; 32]>,
+    pub(super) route: Option<String>,
     pub(super) epoch: Duration,
     pub(super) grace: Duration,
 }
@@ -154,6 +155,8 @@ fn make(settings: &KeySettings, instance: [u8; 16], epoch: u64, began: Now) -> R
         names: settings.names.clone(),
         sign: key.public_key(),
         config: settings.config,
+        seal: None,
+        route: settings.route.clone(),
     })?;
     Ok(KeyEpoch { document, key, began })
 }
@@ -175,7 +178,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn ring(clock: &ManualClock) -> KeyRing {
-        let settings = KeySettings { names: vec!["a.example".into()], config: None, epoch: HOUR, grace: GRACE };
+        let settings =
+            KeySettings { names: vec!["a.example".into()], config: None, route: None, epoch: HOUR, grace: GRACE };
         KeyRing::new(settings, clock.now()).unwrap()
     }
 
@@ -253,14 +257,14 @@ mod tests {
         let fits = |names: usize, rest: usize| {
             let mut names = vec!["a".repeat(40); names];
             names.push("b".repeat(rest));
-            make(&KeySettings { names, config: None, epoch: HOUR, grace: GRACE }, [0; 16], 1, now)
+            make(&KeySettings { names, config: None, route: None, epoch: HOUR, grace: GRACE }, [0; 16], 1, now)
         };
         // The largest document of epoch 1 that still fits.
         let names = (1..).find(|names| fits(*names + 1, 1).is_err()).unwrap();
         let rest = (1..).find(|rest| fits(names, *rest + 1).is_err()).unwrap();
         let mut all = vec!["a".repeat(40); names];
         all.push("b".repeat(rest));
-        let settings = KeySettings { names: all, config: None, epoch: HOUR, grace: GRACE };
+        let settings = KeySettings { names: all, config: None, route: None, epoch: HOUR, grace: GRACE };
         assert!(KeyRing::new(settings, now).is_err());
     }
 
