@@ -1,0 +1,38 @@
+//! `tower-attest`: attestation for programs that cannot change, and a look at what others attest.
+//!
+//! Each subcommand is a room of its own. This file knows their names and nothing else.
+
+#![allow(
+    dead_code,
+    unreachable_code,
+    unused_variables,
+    reason = "the first subcommand is landing; it removes this line"
+)]
+
+mod failure;
+mod logging;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Attestation (AMD SEV-SNP, Intel TDX) over HTTP and gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "tower-attest", version, max_term_width = 80, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done or verified, 1 refused, 2 could not tell or could not start.")]
+struct Cli {
+    #[command(flatten)]
+    logging: logging::Logging,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.logging.start();
+    let outcome: Result<ExitCode, failure::Failure> = match cli.command {};
+    outcome.unwrap_or_else(|failure| failure.report())
+}
