@@ -1,5 +1,7 @@
 //! The one seam to cryptography: aws-lc-rs now, another backend for wasm later. Nothing outside this room names it.
 
+#[cfg(feature = "seal")]
+pub(crate) mod seal;
 #[cfg(feature = "snp")]
 pub(crate) mod snp;
 

@@ -77,6 +77,8 @@ pub mod platform;
 pub mod protocol;
 pub mod provider;
 pub mod report;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod server;
 pub mod time;
 #[cfg(feature = "tls")]
