@@ -2,20 +2,36 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::protocol::{ATTESTATION_NONCE, ATTESTATION_REPORT};
+use crate::protocol::{ATTESTATION_KEYS, ATTESTATION_NONCE, ATTESTATION_REPORT, ATTESTATION_ROUTE, SEALED_PATH};
+
+/// What a browser must be let send: everywhere, and with a sealed request, whose media type is none of a form's.
+static FIELDS: [HeaderName; 1] = [ATTESTATION_NONCE];
+static SEALED_FIELDS: [HeaderName; 4] = [ATTESTATION_NONCE, ATTESTATION_KEYS, ATTESTATION_ROUTE, CONTENT_TYPE];
 
 /// Whether the request is a browser's question before the real one. It never carries a nonce.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Lets browsers send the nonce.
-pub(super) fn allow_nonce(headers: &mut HeaderMap) {
-    amend(headers, ACCESS_CONTROL_ALLOW_HEADERS, &ATTESTATION_NONCE);
+/// The fields that the answer to a browser's question must allow; `None` if the request is no such question.
+pub(super) fn asked_fields(request: &Parts) -> Option<&'static [HeaderName]> {
+    match is_preflight(&request.method, &request.headers) {
+        false => None,
+        true if request.uri.path() == SEALED_PATH => Some(&SEALED_FIELDS),
+        true => Some(&FIELDS),
+    }
+}
+
+/// Lets browsers send these fields.
+pub(super) fn allow(headers: &mut HeaderMap, fields: &[HeaderName]) {
+    for field in fields {
+        amend(headers, ACCESS_CONTROL_ALLOW_HEADERS, field);
+    }
 }
 
 /// Lets scripts read the report.
@@ -65,7 +81,7 @@ mod tests {
         for (_, value) in lines.iter().filter(|(name, _)| *name == "access-control-allow-headers") {
             headers.append(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(value));
         }
-        allow_nonce(&mut headers);
+        allow(&mut headers, &FIELDS);
         headers.get_all(ACCESS_CONTROL_ALLOW_HEADERS).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{HeaderName, Response};
 use pin_project::pin_project;
 
 use super::attester::{AttesterError, PendingEvidence};
@@ -44,7 +44,7 @@ pub(super) struct Job {
     signing: Option<Signing>,
     evidence: Option<Result<PendingEvidence, AttesterError>>,
     patience: Patience,
-    preflight: bool,
+    allow: Option<&'static [HeaderName]>,
 }
 
 /// A timer that is only made when something has to be waited for.
@@ -52,12 +52,13 @@ pub(super) struct Job {
 struct Patience(Option<Sleep>);
 
 impl Job {
-    pub(super) fn unsigned(preflight: bool) -> Self {
-        Self { signing: None, evidence: None, patience: Patience::default(), preflight }
+    /// `allow`: the fields that the answer to a browser's CORS preflight must allow.
+    pub(super) fn unsigned(allow: Option<&'static [HeaderName]>) -> Self {
+        Self { signing: None, evidence: None, patience: Patience::default(), allow }
     }
 
     pub(super) fn signed(signing: Signing, evidence: Option<Result<PendingEvidence, AttesterError>>) -> Self {
-        Self { signing: Some(signing), evidence, patience: Patience::default(), preflight: false }
+        Self { signing: Some(signing), evidence, patience: Patience::default(), allow: None }
     }
 
     /// The evidence if there is to be any, its error, or `None` if `wait` is over.
@@ -83,8 +84,8 @@ impl Job {
     /// Everything that happens to a head before it goes out.
     fn finish<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, header_limit: usize) {
         response.headers_mut().remove(ATTESTATION_REPORT);
-        if self.preflight {
-            cors::allow_nonce(response.headers_mut());
+        if let Some(fields) = self.allow {
+            cors::allow(response.headers_mut(), fields);
         }
         if let Some(signing) = &self.signing {
             signing.attach(response, evidence, header_limit);
@@ -102,7 +103,7 @@ impl<F, B> ResponseFuture<F, B> {
     }
 
     pub(super) fn answered(response: Response<ReportBody<B>>, settings: Arc<Settings>) -> Self {
-        Self { stage: Stage::Answered(Some(response)), job: Job::unsigned(false), settings }
+        Self { stage: Stage::Answered(Some(response)), job: Job::unsigned(None), settings }
     }
 }
 

@@ -52,7 +52,8 @@
 //! - `Attestation-Report` is removed from every request, and from every response of the application.
 //! - Informational responses (1xx) are never signed.
 //! - CORS: `Access-Control-Allow-Headers` of a preflight's answer and `Access-Control-Expose-Headers` of a signed response
-//!   get the two fields, wherever the application's policy allows an origin at all. The layer's own answers carry no CORS
+//!   get this crate's fields, wherever the application's policy allows an origin at all; for sealed requests also
+//!   `Content-Type`. The layer's own answers carry no CORS
 //!   fields: a script on another origin gets its evidence from the response field, not from the endpoint.
 //!
 //! # Refusals
@@ -80,6 +81,7 @@
 //! | `attest.device_recovered` | info | |
 //! | `attest.keys_rotated` | info | `epoch`, `digest` |
 //! | `attest.keys_kept` | error | `error` |
+//! | `attest.replay_cache_full` | warn | `requests` |
 //! | `attest.evidence_omitted` | debug | `reason` |
 //! | `attest.evidence_too_large` | error | `bytes` |
 //! | `attest.request_refused` | debug | `reason`: a `code` of the table above |
@@ -90,6 +92,7 @@ mod cors;
 mod endpoint;
 mod future;
 mod layer;
+pub(crate) mod problem;
 mod reject;
 mod service;
 mod sign;
@@ -97,6 +100,8 @@ mod sign;
 mod tests;
 
 pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
+#[cfg(feature = "seal")]
+pub(crate) use self::attester::{Opening, Sealing};
 pub use self::body::ReportBody;
 pub use self::future::ResponseFuture;
 pub use self::layer::ReportLayer;

@@ -1,18 +1,14 @@
 //! The layer's own refusals: RFC 9457 problem details over HTTP, trailers-only replies over gRPC.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use serde::Serialize;
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::attester::AttesterError;
 use super::body::ReportBody;
+use super::problem::Problem;
+pub(super) use super::problem::Wire;
 use crate::error::GrpcCode;
 use crate::protocol::HeaderError;
-
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why the layer answers instead of the application.
 #[derive(Debug)]
@@ -29,35 +25,6 @@ pub(super) enum Refusal {
     Method,
     /// The endpoint has no evidence to give.
     NoEvidence(AttesterError),
-}
-
-/// How the client expects to be answered.
-#[derive(Debug, Clone)]
-pub(super) enum Wire {
-    Http,
-    /// The request's content type, which the reply echoes: gRPC and gRPC-Web clients both want their own.
-    Grpc(HeaderValue),
-}
-
-impl Wire {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_TYPE) {
-            Some(value) if value.as_bytes().get(..16).is_some_and(|p| p.eq_ignore_ascii_case(b"application/grpc")) => {
-                Self::Grpc(value.clone())
-            }
-            _ => Self::Http,
-        }
-    }
-}
-
-/// RFC 9457. `code` is an extension member of ours, for programs.
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
 }
 
 impl Refusal {
@@ -121,75 +88,26 @@ impl Refusal {
             name: "attest.request_refused", target: "tower_attest::server",
             reason = self.code(), "answered instead of the application"
         );
-        match wire {
-            Wire::Http => self.problem(method),
-            Wire::Grpc(content_type) => self.trailers_only(content_type),
-        }
-    }
-
-    fn problem<B>(&self, method: &Method) -> Response<ReportBody<B>> {
-        let status = self.status();
-        let problem = Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail: &self.detail(),
-            code: self.code(),
-        };
-        // A struct of strings and numbers always serialises.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = Response::new(match *method {
-            Method::HEAD => ReportBody::default(),
-            _ => ReportBody::own(Bytes::from(body)),
-        });
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, PROBLEM);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        match self {
-            Self::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        let detail = self.detail();
+        let problem = Problem::new(self.status(), self.grpc_code(), self.code(), &detail);
+        let mut response = problem.response(wire, method).map(ReportBody::own);
+        match (self, wire) {
+            (Self::Method, Wire::Http) => {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
             }
-            Self::NoEvidence(error) => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(error.retry_after().as_secs()));
+            (Self::NoEvidence(error), Wire::Http) => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(error.retry_after().as_secs()));
             }
             _ => {}
         }
         response
     }
-
-    /// Status 200 and everything else in the head: what gRPC calls trailers-only.
-    fn trailers_only<B>(&self, content_type: &HeaderValue) -> Response<ReportBody<B>> {
-        let mut response = Response::new(ReportBody::default());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, content_type.clone());
-        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.grpc_code().number())));
-        if let Ok(message) = HeaderValue::try_from(percent_encode(&self.detail())) {
-            headers.insert(GRPC_MESSAGE, message);
-        }
-        response
-    }
-}
-
-/// As the gRPC protocol asks: everything but printable ASCII, and `%` itself.
-fn percent_encode(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => {
-                encoded.push('%');
-                for nibble in [byte >> 4, byte & 15] {
-                    encoded.extend(char::from_digit(u32::from(nibble), 16).map(|digit| digit.to_ascii_uppercase()));
-                }
-            }
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::header::CONTENT_TYPE;
     use http_body_util::{BodyExt, Full};
 
     use super::*;
@@ -221,24 +139,5 @@ mod tests {
         assert_eq!(reply.status(), StatusCode::URI_TOO_LONG);
         let reply: Reply = refusal.response(&Wire::Grpc(HeaderValue::from_static("application/grpc")), &Method::POST);
         assert_eq!((reply.status(), &reply.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from_static("3")));
-    }
-
-    #[test]
-    fn every_kind_of_grpc_is_known_by_its_content_type_and_nothing_else_is() {
-        let wire =
-            |value: &str| Wire::of(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(value).unwrap())]));
-        for grpc in ["application/grpc", "application/grpc+proto", "Application/gRPC;x=y", "application/grpc-web-text"]
-        {
-            assert!(matches!(wire(grpc), Wire::Grpc(echo) if echo == grpc), "{grpc}");
-        }
-        for other in ["application/json", "application/grp", "text/application/grpc"] {
-            assert!(matches!(wire(other), Wire::Http), "{other}");
-        }
-        assert!(matches!(Wire::of(&HeaderMap::new()), Wire::Http));
-    }
-
-    #[test]
-    fn a_grpc_message_is_percent_encoded() {
-        assert_eq!(percent_encode("50% of é\n"), "50%25 of %C3%A9%0A");
     }
 }

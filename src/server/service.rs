@@ -110,7 +110,7 @@ impl Settings {
             Ok(None) if self.nonce_required && !self.is_exempt(request) => {
                 return Verdict::Refuse(Refusal::NonceRequired, None);
             }
-            Ok(None) => return Verdict::Pass(Job::unsigned(cors::is_preflight(&request.method, &request.headers))),
+            Ok(None) => return Verdict::Pass(Job::unsigned(cors::asked_fields(request))),
             Err(error) => return Verdict::Refuse(Refusal::MalformedNonce(error), None),
         };
         let (keys, trusted) = self.attester.select_keys(&header.have);
@@ -175,7 +175,7 @@ fn is_endpoint(request: &Parts) -> bool {
 /// A plain `CONNECT` is never attested, and passes; a target too long to sign is refused.
 fn unsignable(error: &TargetError) -> Verdict {
     match error {
-        TargetError::Connect => Verdict::Pass(Job::unsigned(false)),
+        TargetError::Connect => Verdict::Pass(Job::unsigned(None)),
         TargetError::TooLong(length) => Verdict::Refuse(Refusal::TargetTooLong(*length), None),
     }
 }

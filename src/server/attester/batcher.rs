@@ -25,11 +25,17 @@ pub(super) async fn run(core: Arc<Core>, provider: Box<dyn ReportProvider>, ende
         } else if core.queue.is_closed() {
             return;
         } else {
-            let now = core.clock.now();
-            core.keys.refresh(now);
-            let refresh = core.clock.sleep(core.keys.next_refresh(now));
-            race(core.queue.work(), refresh).await;
+            race(core.queue.work(), renew_keys(&core)).await;
         }
+    }
+}
+
+/// Renews keys, and erases old ones, when their time comes and nobody asks for them. Never ends.
+async fn renew_keys(core: &Core) {
+    loop {
+        let now = core.clock.now();
+        core.keys.refresh(now);
+        core.clock.sleep(core.keys.next_refresh(now)).await;
     }
 }
 
@@ -102,7 +108,8 @@ async fn recover(core: &Core, call: Pin<&mut impl Future>) {
     if core.queue.is_closed() {
         return;
     }
-    if let Won::First(_) = race(call, core.queue.closing()).await {
+    let returned = race(call, race(core.queue.closing(), renew_keys(core)));
+    if let Won::First(_) = returned.await {
         tracing::info!(
             name: "attest.device_recovered", target: "tower_attest::server",
             "the hardware has returned from a call that took too long"

@@ -1,5 +1,5 @@
-//! Key epochs: keys made in this process, renewed after an epoch, kept for a grace period and for as long as a
-//! response that they sign is on its way.
+//! Key epochs: keys made in this process, renewed after an epoch, kept for a grace period; the signing key also for as
+//! long as a response that it signs is on its way.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+#[cfg(feature = "seal")]
+use super::sealing::{Opening, Sealing};
 use crate::crypto::{self, SigningKey};
 use crate::protocol::{KeyDocument, KeyDocumentError, KeyDocumentFields, KeysDigest, ResponseStatement};
 use crate::time::Now;
@@ -48,6 +50,9 @@ pub(super) struct KeySettings {
     pub(super) names: Vec<String>,
     pub(super) config: Option<[u8; 32]>,
     pub(super) route: Option<String>,
+    /// How many sealed requests an epoch opens, if it opens any.
+    #[cfg(feature = "seal")]
+    pub(super) seal: Option<usize>,
     pub(super) epoch: Duration,
     pub(super) grace: Duration,
 }
@@ -63,8 +68,23 @@ pub(super) struct KeyRing {
 
 #[derive(Debug)]
 struct Ring {
-    current: Arc<KeyEpoch>,
-    previous: Option<Arc<KeyEpoch>>,
+    current: Held,
+    previous: Option<Held>,
+}
+
+/// One epoch while its time lasts.
+#[derive(Debug, Clone)]
+struct Held {
+    keys: Arc<KeyEpoch>,
+    /// Apart from the keys, which a response on its way may hold for longer: this goes with the ring.
+    #[cfg(feature = "seal")]
+    sealing: Option<Arc<Sealing>>,
+}
+
+impl Held {
+    fn digest(&self) -> &KeysDigest {
+        self.keys.digest()
+    }
 }
 
 impl KeyRing {
@@ -74,7 +94,7 @@ impl KeyRing {
     pub(super) fn new(settings: KeySettings, now: Now) -> Result<Self, KeyDocumentError> {
         let instance = crypto::random();
         make(&settings, instance, LAST_EPOCH, now)?;
-        let current = Arc::new(make(&settings, instance, 1, now)?);
+        let current = make(&settings, instance, 1, now)?;
         let ring = ArcSwap::from_pointee(Ring { current, previous: None });
         Ok(Self { settings, instance, ring, rotation: Mutex::new(()) })
     }
@@ -82,7 +102,7 @@ impl KeyRing {
     /// The keys for new evidence.
     pub(super) fn current(&self, now: Now) -> Arc<KeyEpoch> {
         self.refresh(now);
-        Arc::clone(&self.ring.load().current)
+        Arc::clone(&self.ring.load().current.keys)
     }
 
     /// The keys that sign the response to a client that trusts the keys in `have`, and whether it trusts them.
@@ -90,11 +110,48 @@ impl KeyRing {
         self.refresh(now);
         let ring = self.ring.load();
         if have.contains(ring.current.digest()) {
-            return (Arc::clone(&ring.current), true);
+            return (Arc::clone(&ring.current.keys), true);
         }
         match &ring.previous {
-            Some(previous) if have.contains(previous.digest()) => (Arc::clone(previous), true),
-            _ => (Arc::clone(&ring.current), false),
+            Some(previous) if have.contains(previous.digest()) => (Arc::clone(&previous.keys), true),
+            _ => (Arc::clone(&ring.current.keys), false),
+        }
+    }
+
+    /// Looks at what opens requests sealed to the keys with this digest. `None` if nothing does, or does any more.
+    #[cfg(feature = "seal")]
+    pub(super) fn sealing<T>(&self, digest: &KeysDigest, now: Now, look: impl FnOnce(&Sealing) -> T) -> Option<T> {
+        self.refresh(now);
+        let ring = self.ring.load();
+        let held = [Some(&ring.current), ring.previous.as_ref()].into_iter().flatten();
+        held.filter(|held| held.digest() == digest).find_map(|held| held.sealing.as_deref()).map(look)
+    }
+
+    /// Notes that a sealed request is about to be served. Keys that have no room to note another are given up at once:
+    /// what could not be told from a repetition must not be opened. `None` if they already are.
+    #[cfg(feature = "seal")]
+    pub(super) fn open(&self, digest: &KeysDigest, encapsulated: &[u8; 32], now: Now) -> Option<Opening> {
+        let opening = self.sealing(digest, now, |sealing| sealing.open(encapsulated))?;
+        if matches!(opening, Opening::Last | Opening::Full) {
+            self.give_up(digest, now);
+        }
+        Some(opening)
+    }
+
+    #[cfg(feature = "seal")]
+    fn give_up(&self, digest: &KeysDigest, now: Now) {
+        let _rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring.load_full();
+        if ring.current.digest() == digest {
+            if let Some(current) = self.next_epoch(&ring.current, now) {
+                tracing::warn!(
+                    name: "attest.replay_cache_full", target: "tower_attest::server",
+                    requests = self.settings.seal, "new keys before their time"
+                );
+                self.ring.store(Arc::new(Ring { current, previous: None }));
+            }
+        } else if ring.previous.as_ref().is_some_and(|previous| previous.digest() == digest) {
+            self.ring.store(Arc::new(Ring { current: ring.current.clone(), previous: None }));
         }
     }
 
@@ -108,57 +165,72 @@ impl KeyRing {
         if self.is_fresh(&ring, now) {
             return;
         }
-        let next = if elapsed(ring.current.began, now) < self.settings.epoch {
-            Ring { current: Arc::clone(&ring.current), previous: None }
+        let next = if elapsed(ring.current.keys.began, now) < self.settings.epoch {
+            Ring { current: ring.current.clone(), previous: None }
         } else {
-            let epoch = ring.current.document.fields().epoch + 1;
-            match make(&self.settings, self.instance, epoch, now) {
-                Ok(keys) => {
-                    tracing::info!(
-                        name: "attest.keys_rotated", target: "tower_attest::server",
-                        epoch, digest = ?keys.digest(), "new signing keys"
-                    );
-                    Ring { current: Arc::new(keys), previous: Some(Arc::clone(&ring.current)) }
-                }
-                // A document with the longest epoch number was written at start, so this one can be.
-                Err(error) => {
-                    tracing::error!(
-                        name: "attest.keys_kept", target: "tower_attest::server",
-                        %error, "no new signing keys"
-                    );
-                    return;
-                }
-            }
+            let Some(current) = self.next_epoch(&ring.current, now) else { return };
+            Ring { current, previous: Some(ring.current.clone()) }
         };
         self.ring.store(Arc::new(next));
+    }
+
+    fn next_epoch(&self, current: &Held, now: Now) -> Option<Held> {
+        let epoch = current.keys.document.fields().epoch + 1;
+        match make(&self.settings, self.instance, epoch, now) {
+            Ok(next) => {
+                tracing::info!(
+                    name: "attest.keys_rotated", target: "tower_attest::server",
+                    epoch, digest = ?next.digest(), "new signing keys"
+                );
+                Some(next)
+            }
+            // A document with the longest epoch number was written at start, so this one can be.
+            Err(error) => {
+                tracing::error!(
+                    name: "attest.keys_kept", target: "tower_attest::server",
+                    %error, "no new signing keys"
+                );
+                None
+            }
+        }
     }
 
     /// How long until [`refresh`](Self::refresh) has something to do.
     pub(super) fn next_refresh(&self, now: Now) -> Duration {
         let ring = self.ring.load();
-        let age = elapsed(ring.current.began, now);
+        let age = elapsed(ring.current.keys.began, now);
         let due = if ring.previous.is_some() { self.settings.grace } else { self.settings.epoch };
         due.saturating_sub(age)
     }
 
     fn is_fresh(&self, ring: &Ring, now: Now) -> bool {
-        let age = elapsed(ring.current.began, now);
+        let age = elapsed(ring.current.keys.began, now);
         age < self.settings.epoch && (ring.previous.is_none() || age < self.settings.grace)
     }
 }
 
-fn make(settings: &KeySettings, instance: [u8; 16], epoch: u64, began: Now) -> Result<KeyEpoch, KeyDocumentError> {
+fn make(settings: &KeySettings, instance: [u8; 16], epoch: u64, began: Now) -> Result<Held, KeyDocumentError> {
     let key = SigningKey::generate();
+    #[cfg(feature = "seal")]
+    let sealing = settings.seal.map(|replay_cache| Arc::new(Sealing::new(epoch, replay_cache)));
+    #[cfg(feature = "seal")]
+    let seal = sealing.as_ref().map(|sealing| sealing.config());
+    #[cfg(not(feature = "seal"))]
+    let seal = None;
     let document = KeyDocument::build(KeyDocumentFields {
         instance,
         epoch,
         names: settings.names.clone(),
         sign: key.public_key(),
         config: settings.config,
-        seal: None,
+        seal,
         route: settings.route.clone(),
     })?;
-    Ok(KeyEpoch { document, key, began })
+    Ok(Held {
+        keys: Arc::new(KeyEpoch { document, key, began }),
+        #[cfg(feature = "seal")]
+        sealing,
+    })
 }
 
 /// Time that has passed by whichever clock says more: a machine that slept, or whose wall clock was set, renews its keys
@@ -169,109 +241,4 @@ fn elapsed(from: Now, to: Now) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::{Clock, ManualClock};
-
-    const HOUR: Duration = Duration::from_secs(3600);
-    const GRACE: Duration = Duration::from_secs(300);
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn ring(clock: &ManualClock) -> KeyRing {
-        let settings =
-            KeySettings { names: vec!["a.example".into()], config: None, route: None, epoch: HOUR, grace: GRACE };
-        KeyRing::new(settings, clock.now()).unwrap()
-    }
-
-    #[test]
-    fn keys_are_renewed_when_their_epoch_is_over_and_not_before() {
-        let clock = ManualClock::new();
-        let ring = ring(&clock);
-        let first = ring.current(clock.now());
-        clock.advance(HOUR - SECOND);
-        assert_eq!(ring.current(clock.now()).digest(), first.digest());
-        assert_eq!(ring.next_refresh(clock.now()), SECOND);
-        clock.advance(SECOND);
-        let second = ring.current(clock.now());
-        assert_ne!(second.digest(), first.digest());
-        assert_ne!(second.document().fields().sign, first.document().fields().sign);
-        assert_eq!(second.document().fields().instance, first.document().fields().instance);
-        assert_eq!((first.document().fields().epoch, second.document().fields().epoch), (1, 2));
-    }
-
-    #[test]
-    fn previous_keys_sign_while_have_names_only_them_and_their_grace_lasts() {
-        let clock = ManualClock::new();
-        let ring = ring(&clock);
-        let first = *ring.current(clock.now()).digest();
-        clock.advance(HOUR);
-        let second = *ring.current(clock.now()).digest();
-        let stranger = KeysDigest::from_bytes([9; 32]);
-        let select = |have: &[KeysDigest]| {
-            let (keys, trusted) = ring.select(have, clock.now());
-            (*keys.digest(), trusted)
-        };
-        assert_eq!(select(&[stranger, first]), (first, true));
-        assert_eq!(select(&[first, second]), (second, true));
-        assert_eq!(select(&[stranger]), (second, false));
-        assert_eq!(select(&[]), (second, false));
-        clock.advance(GRACE - SECOND);
-        assert_eq!(select(&[first]), (first, true));
-        assert_eq!(ring.next_refresh(clock.now()), SECOND);
-        clock.advance(SECOND);
-        assert_eq!(select(&[first]), (second, false));
-        assert_eq!(ring.next_refresh(clock.now()), HOUR - GRACE);
-    }
-
-    #[test]
-    fn keys_out_of_grace_are_gone_unless_a_response_still_needs_them() {
-        let clock = ManualClock::new();
-        let ring = ring(&clock);
-        let in_flight = ring.current(clock.now());
-        let idle = Arc::downgrade(&in_flight);
-        clock.advance(HOUR);
-        ring.refresh(clock.now());
-        clock.advance(GRACE);
-        ring.refresh(clock.now());
-        assert!(idle.upgrade().is_some(), "the response in flight holds them");
-        drop(in_flight);
-        assert!(idle.upgrade().is_none());
-    }
-
-    #[test]
-    fn a_wall_clock_that_jumps_ahead_renews_and_one_that_goes_back_does_not() {
-        let clock = ManualClock::new();
-        let ring = ring(&clock);
-        let first = *ring.current(clock.now()).digest();
-        let wall = clock.now().wall;
-        clock.set_wall(wall - 2 * HOUR);
-        assert_eq!(*ring.current(clock.now()).digest(), first);
-        clock.set_wall(wall + HOUR);
-        assert_ne!(*ring.current(clock.now()).digest(), first);
-    }
-
-    #[test]
-    fn a_document_that_would_outgrow_its_limit_in_a_later_epoch_is_refused_at_once() {
-        let clock = ManualClock::new();
-        let now = clock.now();
-        let fits = |names: usize, rest: usize| {
-            let mut names = vec!["a".repeat(40); names];
-            names.push("b".repeat(rest));
-            make(&KeySettings { names, config: None, route: None, epoch: HOUR, grace: GRACE }, [0; 16], 1, now)
-        };
-        // The largest document of epoch 1 that still fits.
-        let names = (1..).find(|names| fits(*names + 1, 1).is_err()).unwrap();
-        let rest = (1..).find(|rest| fits(names, *rest + 1).is_err()).unwrap();
-        let mut all = vec!["a".repeat(40); names];
-        all.push("b".repeat(rest));
-        let settings = KeySettings { names: all, config: None, route: None, epoch: HOUR, grace: GRACE };
-        assert!(KeyRing::new(settings, now).is_err());
-    }
-
-    #[test]
-    fn no_private_key_is_in_debug_output() {
-        let clock = ManualClock::new();
-        let text = format!("{:?}", ring(&clock));
-        assert!(text.contains("KeyEpoch") && !text.contains("SigningKey"), "{text}");
-    }
-}
+mod tests;

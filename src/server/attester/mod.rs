@@ -36,6 +36,8 @@ mod builder;
 mod error;
 mod keys;
 mod queue;
+#[cfg(feature = "seal")]
+mod sealing;
 #[cfg(all(test, feature = "mock"))]
 mod tests;
 
@@ -53,6 +55,8 @@ pub use self::error::{AttesterError, AttesterErrorKind};
 pub(crate) use self::keys::KeyEpoch;
 use self::keys::KeyRing;
 use self::queue::{Place, Queue};
+#[cfg(feature = "seal")]
+pub(crate) use self::sealing::{Opening, Sealing};
 use crate::protocol::{ChannelBinding, Evidence, EvidenceStatement, KeyDocument, KeysDigest, Nonce};
 use crate::provider::ReportProvider;
 use crate::report::Platform;
@@ -187,6 +191,19 @@ impl Attester {
     /// The keys that sign for a client that trusts those in `have`, and whether it needs no evidence for them.
     pub(crate) fn select_keys(&self, have: &[KeysDigest]) -> (Arc<KeyEpoch>, bool) {
         self.handle.core.keys.select(have, self.handle.core.clock.now())
+    }
+
+    /// Looks at what opens requests sealed to these keys. `None` if nothing does, or does any more. What is taken from the
+    /// key must not outlive the call.
+    #[cfg(feature = "seal")]
+    pub(crate) fn sealing<T>(&self, keys: &KeysDigest, look: impl FnOnce(&Sealing) -> T) -> Option<T> {
+        self.handle.core.keys.sealing(keys, self.handle.core.clock.now(), look)
+    }
+
+    /// Notes that a sealed request is about to be served. `None` if its keys are no longer held.
+    #[cfg(feature = "seal")]
+    pub(crate) fn open(&self, keys: &KeysDigest, encapsulated: &[u8; 32]) -> Option<Opening> {
+        self.handle.core.keys.open(keys, encapsulated, self.handle.core.clock.now())
     }
 
     /// Asks for evidence now; the future only waits for it.

@@ -321,14 +321,19 @@ async fn hardware_that_makes_no_right_report_fails_the_start_with_advice() {
 #[tokio::test]
 async fn settings_that_cannot_work_fail_the_start_by_name() {
     type Setting = fn(AttesterBuilder) -> AttesterBuilder;
-    let cases: [(Setting, &str); 7] = [
-        (|builder| builder.queue(0), "queue"),
+    let cases = [
+        ((|builder| builder.queue(0)) as Setting, "queue"),
         (|builder| builder.batch(0), "batch"),
         (|builder| builder.batch(65_537), "batch"),
         (|builder| builder.report_timeout(Duration::ZERO), "report_timeout"),
         (|builder| builder.epoch(Duration::ZERO).grace(Duration::ZERO), "epoch"),
         (|builder| builder.grace(3601 * SECOND), "grace"),
         (|builder| builder.names(vec!["n".repeat(200); 30]), "key document"),
+        (|builder| builder.route("zone 1"), "route"),
+        #[cfg(feature = "seal")]
+        (|builder| builder.replay_cache(0), "replay_cache"),
+        #[cfg(feature = "seal")]
+        (|builder| builder.replay_cache((1 << 24) + 1), "replay_cache"),
     ];
     for (setting, name) in cases {
         let provider = MockTee::new().provider();
@@ -359,4 +364,19 @@ async fn an_idle_attester_renews_its_keys_and_lets_the_old_ones_go() {
     clock.advance(300 * SECOND);
     tokio::time::sleep(301 * SECOND).await;
     assert!(first.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_renewed_while_the_device_hangs() {
+    let clock = ManualClock::new();
+    let (attester, _, provider) = started(|builder| builder.clock(clock.clone())).await;
+    let first = Arc::downgrade(&attester.current_keys());
+    provider.set_behaviour(Behaviour::Hanging);
+    assert_eq!(kind_of(ask(&attester, 1)).await, AttesterErrorKind::Stalled);
+    clock.advance(3600 * SECOND);
+    tokio::time::sleep(3601 * SECOND).await;
+    clock.advance(300 * SECOND);
+    tokio::time::sleep(301 * SECOND).await;
+    assert!(first.upgrade().is_none());
+    assert_eq!(attester.health(), Health::Stalled);
 }

@@ -268,8 +268,8 @@ async fn the_applications_error_passes_as_it_is() {
 #[tokio::test]
 async fn cors_lists_name_the_fields_where_the_application_has_a_policy() {
     let server = Server::start().await;
-    let preflight = |policy: &[(&'static str, &str)]| {
-        let mut request = plain(Method::OPTIONS, WELL_KNOWN_PATH);
+    let preflight_of = |path: &str, policy: &[(&'static str, &str)]| {
+        let mut request = plain(Method::OPTIONS, path);
         request.headers_mut().insert("origin", "https://a.example".parse().unwrap());
         request.headers_mut().insert("access-control-request-method", "GET".parse().unwrap());
         for (name, value) in policy {
@@ -277,11 +277,17 @@ async fn cors_lists_name_the_fields_where_the_application_has_a_policy() {
         }
         server.send(request)
     };
+    let preflight = |policy: &[(&'static str, &str)]| preflight_of(WELL_KNOWN_PATH, policy);
     let origin = ("answer-access-control-allow-origin", "https://a.example");
     let reply = preflight(&[origin, ("answer-access-control-allow-headers", "content-type")]).await;
     assert_eq!(reply.headers()["access-control-allow-headers"], "content-type, attestation-nonce");
     let reply = preflight(&[]).await;
     assert!(reply.headers().is_empty(), "{:?}", reply.headers());
+    let reply = preflight_of(SEALED_PATH, &[origin, ("answer-access-control-allow-headers", "x")]).await;
+    let sealed = "x, attestation-nonce, attestation-keys, attestation-route, content-type";
+    assert_eq!(reply.headers()["access-control-allow-headers"], sealed);
+    let reply = preflight_of("/prove", &[origin, ("answer-access-control-allow-headers", "x")]).await;
+    assert_eq!(reply.headers()["access-control-allow-headers"], "x, attestation-nonce");
 
     let asked = asked(Method::GET, "/");
     let mut request = asked.request();

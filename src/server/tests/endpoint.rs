@@ -94,7 +94,9 @@ async fn any_other_method_gets_405_and_a_path_that_only_resembles_it_gets_the_ap
         assert!(!reply.headers().contains_key(ATTESTATION_REPORT));
     }
     assert_eq!(server.attester.stats().reports, 1);
-    for path in ["/.well-known/tower-attest/", "/.well-known/Tower-Attest", "/x/.well-known/tower-attest"] {
+    let similar =
+        ["/.well-known/tower-attest/", "/.well-known/Tower-Attest", "/x/.well-known/tower-attest", SEALED_PATH];
+    for path in similar {
         assert_eq!(text(server.send(plain(Method::GET, path)).await).await, "application");
     }
 }

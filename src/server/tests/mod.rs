@@ -16,7 +16,7 @@ use crate::crypto;
 use crate::mock::{MockProvider, MockTee};
 use crate::protocol::{
     ATTESTATION_NONCE, ATTESTATION_REPORT, ChannelBinding, Evidence, EvidenceStatement, KeyDocument, Nonce,
-    NonceHeader, ReportHeader, ResponseStatement, Target, WELL_KNOWN_PATH,
+    NonceHeader, ReportHeader, ResponseStatement, SEALED_PATH, Target, WELL_KNOWN_PATH,
 };
 use crate::report::Platform;
 use crate::verifier::ReportVerifier;
