@@ -62,6 +62,12 @@ impl X25519Key {
     }
 }
 
+impl std::fmt::Debug for X25519Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("X25519Key(secret)")
+    }
+}
+
 /// The AEADs that this crate seals with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum AeadAlgorithm {

@@ -5,6 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::error::SealError;
+/// A recipient's key pair. Its private half cannot be read.
+pub(crate) use crate::crypto::seal::X25519Key as KeyPair;
 use crate::crypto::seal::{AeadAlgorithm, AeadKey, TAG, X25519Key, hmac_sha256};
 
 /// DHKEM(X25519, HKDF-SHA256), RFC 9180 section 7.1.
@@ -37,31 +39,6 @@ pub(crate) fn aead_id(aead: AeadAlgorithm) -> u16 {
     }
 }
 
-/// A recipient's key pair. Its private half is overwritten when it is dropped and cannot be read.
-pub(crate) struct KeyPair(X25519Key);
-
-impl KeyPair {
-    /// A new key made in this process.
-    pub(crate) fn generate() -> Self {
-        Self(X25519Key::generate())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn from_bytes(private: &[u8; 32]) -> Self {
-        Self(X25519Key::from_bytes(private))
-    }
-
-    pub(crate) fn public(&self) -> &[u8; ENC] {
-        self.0.public()
-    }
-}
-
-impl fmt::Debug for KeyPair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyPair(secret)")
-    }
-}
-
 /// `SetupBaseS`: the encapsulated key, the context's cipher and its exporter.
 pub(crate) fn setup_sender(
     recipient: &[u8; ENC],
@@ -91,7 +68,7 @@ pub(crate) fn setup_receiver(
     aead: AeadAlgorithm,
     info: &[u8],
 ) -> Result<(Cipher, Exporter), SealError> {
-    let shared = pair.0.agree(enc).ok_or(SealError::WeakKey)?;
+    let shared = pair.agree(enc).ok_or(SealError::WeakKey)?;
     schedule(&kem_secret(&shared, enc, pair.public()), aead, info)
 }
 

@@ -101,6 +101,7 @@ mod tests;
 
 pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
 #[cfg(feature = "seal")]
+#[allow(unused_imports, reason = "UnsealLayer lands next")]
 pub(crate) use self::attester::{Opening, Sealing};
 pub use self::body::ReportBody;
 pub use self::future::ResponseFuture;

@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::crypto::seal::X25519Key;
+use crate::protocol;
 use crate::seal::config::{KeyConfig, Suite};
 use crate::seal::hpke::{KeyPair, setup_sender_with};
 
@@ -30,6 +31,11 @@ fn open(opener: &mut Opener, stream: &[u8], size: usize) -> Result<Vec<Vec<u8>>,
     Ok(chunks)
 }
 
+fn config(id: u8, pair: &KeyPair) -> KeyConfig {
+    let suites = [AeadAlgorithm::Aes128Gcm, AeadAlgorithm::ChaCha20Poly1305].map(|aead| Suite { aead });
+    KeyConfig { id, public: *pair.public(), suites: suites.to_vec() }
+}
+
 struct Server {
     pair: KeyPair,
     config: KeyConfig,
@@ -38,8 +44,7 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let pair = KeyPair::generate();
-        let config = KeyConfig::new(7, *pair.public());
-        Self { pair, config }
+        Self { config: config(7, &pair), pair }
     }
 
     fn with(aead: AeadAlgorithm) -> Self {
@@ -67,9 +72,10 @@ fn sealed(server: &Server) -> [Vec<u8>; 3] {
 #[test]
 fn the_example_of_the_chunked_draft_is_read_and_written() {
     let pair = KeyPair::from_bytes(&bytes32("1c190d72acdbe4dbc69e680503bb781a932c70a12c8f3754434c67d8640d8698"));
-    let config = KeyConfig::new(1, *pair.public());
+    let suites = vec![protocol::Suite::AES_128_GCM, protocol::Suite::CHACHA20_POLY1305];
+    let written = protocol::KeyConfig { id: 1, public: *pair.public(), suites };
     assert_eq!(
-        hex::encode(config.encode()),
+        hex::encode(written.encode()),
         "010020668eb21aace159803974a4c67f08b4152d29bed10735fd08f98ccdd6fe09570800080001000100010003"
     );
     let ephemeral = X25519Key::from_bytes(&bytes32("b26d565f3f875ed480d1abced3d665159650c99174fd0b124ac4bda0c64ae324"));

@@ -147,5 +147,5 @@ fn a_key_is_not_used_past_its_limit() {
 fn nothing_secret_is_shown() {
     let pair = KeyPair::generate();
     let (_, cipher, exporter) = setup_sender(pair.public(), AeadAlgorithm::Aes128Gcm, INFO).unwrap();
-    assert_eq!(format!("{pair:?} {cipher:?} {exporter:?}"), "KeyPair(secret) Cipher(secret) Exporter(secret)");
+    assert_eq!(format!("{pair:?} {cipher:?} {exporter:?}"), "X25519Key(secret) Cipher(secret) Exporter(secret)");
 }
