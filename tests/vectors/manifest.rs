@@ -80,10 +80,15 @@ impl Entry<'_> {
         time.map_or_else(SystemTime::now, |time| humantime::parse_rfc3339(time).unwrap())
     }
 
+    /// Where a file is, by its role, if the case has one.
+    pub(crate) fn path(&self, role: &str) -> Option<PathBuf> {
+        Some(self.root.join(self.value["files"].get(role)?["path"].as_str().unwrap()))
+    }
+
     /// The bytes of a file by its role, if the case has one. Its digest must be the manifest's.
     pub(crate) fn file(&self, role: &str) -> Option<Vec<u8>> {
         let file = self.value["files"].get(role)?;
-        let path = self.root.join(file["path"].as_str().unwrap());
+        let path = self.path(role)?;
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
         assert_eq!(hex::encode(digest), file["sha256"].as_str().unwrap(), "{} is not the manifest's", path.display());

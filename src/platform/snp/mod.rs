@@ -25,10 +25,10 @@ pub use self::cert_table::{CertTable, CertTableEntry, CertTableError};
 pub use self::crl::MAX_CRL_LEN;
 pub use self::fields::{BitNames, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
 pub use self::genuine::{Genuineness, SnpDetails};
-pub(in crate::platform) use self::policy::PolicyTable;
-pub use self::policy::{Judgement, RuleOutcome, SnpPolicy, TcbKind};
+pub use self::policy::{SnpPolicy, TcbKind};
 #[cfg(target_os = "linux")]
 pub use self::provider::{SnpDevice, SnpProvider, SnpProviderBuilder};
 pub use self::report::{REPORT_LEN, ReportView, SIGNED_LEN, VERSIONS};
 pub use self::tcb::{Product, RawTcb, Tcb, UnknownProduct};
 pub use self::verifier::SnpVerifier;
+pub use crate::verifier::{Judgement, RuleOutcome};

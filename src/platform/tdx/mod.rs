@@ -48,13 +48,13 @@ pub use self::collateral::{
 };
 pub use self::genuine::Genuineness;
 pub use self::pck::Platform;
-pub(in crate::platform) use self::policy::PolicyTable;
 pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
 #[cfg(target_os = "linux")]
 pub use self::provider::{TdxProvider, TdxProviderBuilder};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};
 pub use self::tcb::{TcbStatus, UnknownTcbStatus};
 pub use self::verifier::{TdxDetails, TdxVerifier};
+pub use crate::verifier::{Judgement, RuleOutcome};
 
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -9,44 +9,7 @@ use crate::platform::snp::fields::{BitNames, GuestPolicy, PlatformInfo};
 use crate::platform::snp::genuine::SnpDetails;
 use crate::platform::snp::tcb::Product;
 use crate::report::Hex;
-use crate::verifier::{FailedRule, VerifyError, VerifyErrorKind};
-
-/// One rule and what it made of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleOutcome {
-    /// The rule's name, as the policy file spells it.
-    pub rule: &'static str,
-    /// What the rule accepts.
-    pub expected: String,
-    /// What the report holds.
-    pub found: String,
-    /// Whether the report satisfies the rule.
-    pub passed: bool,
-}
-
-/// Every rule of a policy applied to one report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
-    rules: Vec<RuleOutcome>,
-    measurement_name: Option<String>,
-}
-
-impl Judgement {
-    /// Each rule that applied, in a fixed order.
-    pub fn rules(&self) -> &[RuleOutcome] {
-        &self.rules
-    }
-
-    /// Whether every rule passed.
-    pub fn accepted(&self) -> bool {
-        self.rules.iter().all(|rule| rule.passed)
-    }
-
-    /// The policy's name for the measurement, if the report has a pinned one with a name.
-    pub fn measurement_name(&self) -> Option<&str> {
-        self.measurement_name.as_deref()
-    }
-}
+use crate::verifier::{FailedRule, Judgement, RuleOutcome, VerifyError, VerifyErrorKind};
 
 /// Takes each rule as it is applied. Texts are made only by who wants them.
 type Visit<'a> = dyn FnMut(&'static str, bool, &dyn fmt::Display, &dyn fmt::Display) + 'a;
@@ -87,7 +50,7 @@ impl SnpPolicy {
         self.visit(details, &mut |rule, passed, expected, found| {
             rules.push(RuleOutcome { rule, expected: expected.to_string(), found: found.to_string(), passed });
         })?;
-        Ok(Judgement { rules, measurement_name: self.name_of(details).map(str::to_owned) })
+        Ok(Judgement::new(rules, self.name_of(details).map(str::to_owned)))
     }
 
     /// The name of the report's measurement, if every rule passed.

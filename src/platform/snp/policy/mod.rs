@@ -7,8 +7,6 @@ mod validate;
 
 use std::collections::BTreeSet;
 
-pub(in crate::platform) use self::file::PolicyTable;
-pub use self::judge::{Judgement, RuleOutcome};
 use self::list::Bits;
 use super::cert::VekKind;
 use super::fields::{FirmwareVersion, GuestPolicy, PlatformInfo};

@@ -1,5 +1,6 @@
 //! Judges a genuine TD by every rule of a policy, and lists all that it fails.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use super::{Bits, TUD, TdMeasurement, TdxPolicy};
@@ -7,9 +8,10 @@ use crate::platform::tdx::authenticate::Appraisal;
 use crate::platform::tdx::encoding::show_time;
 use crate::platform::tdx::pck::Platform;
 use crate::platform::tdx::quote::TdReport;
-use crate::platform::tdx::tcb::TcbStatus;
+use crate::platform::tdx::tcb::{TcbStatus, Verdict};
+use crate::platform::tdx::verifier::TdxDetails;
 use crate::report::Hex;
-use crate::verifier::{FailedRule, VerifyError, VerifyErrorKind};
+use crate::verifier::{FailedRule, Judgement, RuleOutcome, VerifyError, VerifyErrorKind};
 
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
@@ -21,15 +23,69 @@ pub(in crate::platform::tdx) struct Subject<'a> {
 }
 
 impl TdxPolicy {
+    /// The rules that a policy can hold beyond genuineness, and what each is about.
+    pub const RULES: &[(&str, &str)] = &[
+        ("mrtd", "what was launched"),
+        ("rtmr0 to rtmr3", "what the guest measured as it booted"),
+        ("mr-config-id", "MRCONFIGID values that are trusted"),
+        ("mr-owner", "MROWNER values that are trusted"),
+        ("mr-owner-config", "MROWNERCONFIG values that are trusted"),
+        ("mr-seam", "TDX modules that are trusted"),
+        ("mr-signer-seam", "who signed the TDX module; Intel by default"),
+        ("mr-service-td", "service TDs that may be bound; none by default"),
+        ("td-attributes", "bits of TDATTRIBUTES; debug is refused by every policy"),
+        ("xfam", "bits of XFAM"),
+        ("min-tee-tcb-svn", "least TEE_TCB_SVN, by component"),
+        ("tcb-status", "statuses beside UpToDate that are accepted, with their advisories"),
+        ("denied-advisories", "advisories that are refused whatever the status"),
+        ("min-tcb-evaluation-data-number", "oldest collateral that is accepted"),
+        ("dynamic-platform", "whether packages can be added to the platform"),
+        ("smt", "whether simultaneous multithreading is on"),
+        ("cached-keys", "whether Intel keeps the platform's keys"),
+        ("ppid", "machines that are trusted"),
+        ("platform-instance", "platform instances that are trusted"),
+    ];
+
+    /// Applies every rule at `now`, and says of each whether it passed.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyErrorKind::Configuration`] if a rule cannot be applied to this platform.
+    pub fn judge(&self, details: &TdxDetails, now: SystemTime) -> Result<Judgement, VerifyError> {
+        let verdict = Verdict {
+            status: details.tcb_status,
+            advisories: details.advisories.clone(),
+            tcb_date: details.tcb_date.clone(),
+        };
+        let appraisal = Appraisal {
+            verdict,
+            evaluation_number: details.tcb_evaluation_data_number,
+            valid_until: details.valid_until,
+        };
+        let subject = Subject { body: &details.td_report, platform: &details.platform, appraisal: &appraisal, now };
+        let mut rules = Rules { outcomes: Vec::new(), all: true };
+        let measurement = self.apply(&subject, &mut rules)?;
+        Ok(Judgement::new(rules.outcomes, measurement.and_then(|measurement| measurement.name.clone())))
+    }
+
     /// The name of the measurement that matches, if it has one.
     pub(in crate::platform::tdx) fn evaluate(&self, subject: &Subject<'_>) -> Result<Option<&str>, VerifyError> {
+        let mut rules = Rules { outcomes: Vec::new(), all: false };
+        match self.apply(subject, &mut rules)? {
+            Some(measurement) if rules.outcomes.is_empty() => Ok(measurement.name.as_deref()),
+            _ => {
+                let failed = rules.outcomes.into_iter();
+                let failed = failed.map(|outcome| FailedRule::new(outcome.rule, outcome.expected, outcome.found));
+                Err(VerifyError::failed(VerifyErrorKind::Policy, failed.collect()))
+            }
+        }
+    }
+
+    /// Applies every rule; returns the measurement that matches.
+    fn apply(&self, subject: &Subject<'_>, rules: &mut Rules) -> Result<Option<&TdMeasurement>, VerifyError> {
         self.check_applicable(subject)?;
         let body = subject.body;
-        let mut rules = Rules(Vec::new());
-        let measurement = self.measurements.iter().find(|measurement| measurement.matches(body));
-        if measurement.is_none() {
-            self.explain_measurement(body, &mut rules);
-        }
+        let measurement = self.judge_measurement(body, rules);
         rules.among("mr-config-id", self.mr_config_id.as_deref(), &body.mr_config_id);
         rules.among("mr-owner", self.mr_owner.as_deref(), &body.mr_owner);
         rules.among("mr-owner-config", self.mr_owner_config.as_deref(), &body.mr_owner_config);
@@ -41,12 +97,12 @@ impl TdxPolicy {
         let attributes = Bits { forbid: self.td_attributes.forbid | TUD, ..self.td_attributes };
         rules.bits("td-attributes", attributes, body.td_attributes);
         rules.bits("xfam", self.xfam, body.xfam);
-        if let Some(floor) = &self.min_tee_tcb_svn
-            && floor.iter().zip(&body.tee_tcb_svn).any(|(floor, svn)| svn < floor)
-        {
-            rules.fail("min-tee-tcb-svn", format!("at least {} in each byte", Hex(floor)), Hex(&body.tee_tcb_svn));
+        if let Some(floor) = &self.min_tee_tcb_svn {
+            let met = floor.iter().zip(&body.tee_tcb_svn).all(|(floor, svn)| svn >= floor);
+            let expected = || format!("at least {} in each byte", Hex(floor));
+            rules.visit("min-tee-tcb-svn", met, expected, || Hex(&body.tee_tcb_svn));
         }
-        self.judge_tcb(subject, &mut rules);
+        self.judge_tcb(subject, rules);
         rules.flag("dynamic-platform", self.dynamic_platform, subject.platform.dynamic_platform);
         rules.flag("smt", self.smt, subject.platform.smt_enabled);
         rules.flag("cached-keys", self.cached_keys, subject.platform.cached_keys);
@@ -54,10 +110,7 @@ impl TdxPolicy {
         if let Some(instance) = &subject.platform.instance_id {
             rules.among("platform-instance", self.platform_instances.as_deref(), instance);
         }
-        match measurement {
-            Some(measurement) if rules.0.is_empty() => Ok(measurement.name.as_deref()),
-            _ => Err(VerifyError::failed(VerifyErrorKind::Policy, rules.0)),
-        }
+        Ok(measurement)
     }
 
     /// A rule about something that this quote or platform does not have can neither hold nor fail.
@@ -82,17 +135,23 @@ impl TdxPolicy {
     }
 
     /// Names MRTD, or the RTMRs that keep the measurement with this MRTD from matching.
-    fn explain_measurement(&self, body: &TdReport, rules: &mut Rules) {
-        let mut known = self.measurements.iter().filter(|measurement| measurement.mr_td == body.mr_td).peekable();
-        if known.peek().is_none() {
+    fn judge_measurement(&self, body: &TdReport, rules: &mut Rules) -> Option<&TdMeasurement> {
+        const RTMR: [&str; 4] = ["rtmr0", "rtmr1", "rtmr2", "rtmr3"];
+        let found = self.measurements.iter().find(|measurement| measurement.matches(body));
+        let known: Vec<&TdMeasurement> = match found {
+            Some(measurement) => vec![measurement],
+            None => self.measurements.iter().filter(|measurement| measurement.mr_td == body.mr_td).collect(),
+        };
+        if known.is_empty() || rules.all {
             let accepted: Vec<[u8; 48]> = self.measurements.iter().map(|measurement| measurement.mr_td).collect();
             rules.among("mrtd", Some(&accepted), &body.mr_td);
         }
         for measurement in known {
-            for ((index, accepted), found) in (0..).zip(&measurement.rtmr).zip(&body.rtmr) {
-                rules.among(&format!("rtmr{index}"), accepted.as_deref(), found);
+            for ((rule, accepted), found) in RTMR.into_iter().zip(&measurement.rtmr).zip(&body.rtmr) {
+                rules.among(rule, accepted.as_deref(), found);
             }
         }
+        found
     }
 
     fn judge_tcb(&self, subject: &Subject<'_>, rules: &mut Rules) {
@@ -102,8 +161,12 @@ impl TdxPolicy {
                 && entry.until.map_or(!entry.status.is_outdated(), |until| subject.now < until)
                 && verdict.advisories.iter().all(|advisory| entry.advisories.contains(advisory))
         };
-        let revoked = verdict.status == TcbStatus::Revoked;
-        if revoked || (verdict.status != TcbStatus::UpToDate && self.accepted.iter().find(accepted).is_none()) {
+        let passed = match verdict.status {
+            TcbStatus::UpToDate => true,
+            TcbStatus::Revoked => false,
+            _ => self.accepted.iter().find(accepted).is_some(),
+        };
+        let expected = || {
             let mut expected = String::from("UpToDate");
             for entry in &self.accepted {
                 expected.push_str(&format!(", {} with no advisories but {:?}", entry.status, entry.advisories));
@@ -111,19 +174,17 @@ impl TdxPolicy {
                     expected.push_str(&format!(" until {}", show_time(until)));
                 }
             }
-            rules.fail("tcb-status", expected, format!("{} with {:?}", verdict.status, verdict.advisories));
+            expected
+        };
+        rules.visit("tcb-status", passed, expected, || format!("{} with {:?}", verdict.status, verdict.advisories));
+        for denied in &self.denied_advisories {
+            let absent = !verdict.advisories.contains(denied);
+            let found = || if absent { "not among the advisories" } else { denied.as_str() };
+            rules.visit("denied-advisories", absent, || format!("not {denied}"), found);
         }
-        for denied in self.denied_advisories.iter().filter(|denied| verdict.advisories.contains(denied)) {
-            rules.fail("denied-advisories", format!("not {denied}"), denied);
-        }
-        if let Some(floor) = self.min_evaluation_number
-            && subject.appraisal.evaluation_number < floor
-        {
-            rules.fail(
-                "min-tcb-evaluation-data-number",
-                format!("at least {floor}"),
-                subject.appraisal.evaluation_number,
-            );
+        if let Some(floor) = self.min_evaluation_number {
+            let found = subject.appraisal.evaluation_number;
+            rules.visit("min-tcb-evaluation-data-number", found >= floor, || format!("at least {floor}"), || found);
         }
     }
 }
@@ -139,44 +200,58 @@ impl TdMeasurement {
     }
 }
 
-/// The rules that failed so far.
-struct Rules(Vec<FailedRule>);
+/// What became of the rules so far: of those that failed, or of all.
+struct Rules {
+    outcomes: Vec<RuleOutcome>,
+    all: bool,
+}
 
 impl Rules {
-    fn fail(&mut self, rule: &str, expected: String, found: impl ToString) {
-        self.0.push(FailedRule::new(rule, expected, found.to_string()));
-    }
-
-    fn among<const N: usize>(&mut self, rule: &str, accepted: Option<&[[u8; N]]>, found: &[u8; N]) {
-        let Some(accepted) = accepted else { return };
-        if !accepted.contains(found) {
-            let list: Vec<String> = accepted.iter().map(|value| Hex(value).to_string()).collect();
-            self.fail(rule, format!("one of [{}]", list.join(", ")), Hex(found));
+    /// Texts are made only where they are kept.
+    fn visit<E: fmt::Display, F: fmt::Display>(
+        &mut self,
+        rule: &'static str,
+        passed: bool,
+        expected: impl FnOnce() -> E,
+        found: impl FnOnce() -> F,
+    ) {
+        if self.all || !passed {
+            let (expected, found) = (expected().to_string(), found().to_string());
+            self.outcomes.push(RuleOutcome { rule, expected, found, passed });
         }
     }
 
-    fn bits(&mut self, rule: &str, bits: Bits, found: u64) {
+    fn among<const N: usize>(&mut self, rule: &'static str, accepted: Option<&[[u8; N]]>, found: &[u8; N]) {
+        let Some(accepted) = accepted else { return };
+        let expected = || {
+            let list: Vec<String> = accepted.iter().map(|value| Hex(value).to_string()).collect();
+            format!("one of [{}]", list.join(", "))
+        };
+        self.visit(rule, accepted.contains(found), expected, || Hex(found));
+    }
+
+    fn bits(&mut self, rule: &'static str, bits: Bits, found: u64) {
         let missing = bits.require & !found;
         let forbidden = bits.forbid & found;
-        if missing != 0 || forbidden != 0 {
-            let names = |mask: u64| {
-                let bits: Vec<String> =
-                    (0..64_u32).filter(|bit| mask & (1_u64 << bit) != 0).map(|bit| bit.to_string()).collect();
-                bits.join(", ")
-            };
-            self.fail(
-                rule,
-                format!("bits set [{}], bits clear [{}]", names(missing), names(forbidden)),
-                format!("{found:#018x}"),
-            );
-        }
+        let names = |mask: u64| {
+            let bits: Vec<String> =
+                (0..64_u32).filter(|bit| mask & (1_u64 << bit) != 0).map(|bit| bit.to_string()).collect();
+            bits.join(", ")
+        };
+        // Of a failure the bits that are wrong; otherwise all that the rule asks for.
+        let (require, forbid) =
+            if missing == 0 && forbidden == 0 { (bits.require, bits.forbid) } else { (missing, forbidden) };
+        self.visit(
+            rule,
+            missing == 0 && forbidden == 0,
+            || format!("bits set [{}], bits clear [{}]", names(require), names(forbid)),
+            || format!("{found:#018x}"),
+        );
     }
 
-    fn flag(&mut self, rule: &str, expected: Option<bool>, found: Option<bool>) {
-        if let (Some(expected), Some(found)) = (expected, found)
-            && expected != found
-        {
-            self.fail(rule, expected.to_string(), found);
+    fn flag(&mut self, rule: &'static str, expected: Option<bool>, found: Option<bool>) {
+        if let (Some(expected), Some(found)) = (expected, found) {
+            self.visit(rule, expected == found, || expected, || found);
         }
     }
 }

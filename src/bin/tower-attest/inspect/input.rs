@@ -1,0 +1,150 @@
+//! What a file is judged by, as the command line gives it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use tower_attest::platform::snp::{CertTable, SigningKey};
+use tower_attest::platform::tdx::Collateral;
+use tower_attest::{Nonce, Report};
+
+use super::recognise::{Artefact, recognise};
+use crate::policy_file::PolicyFile;
+
+/// Longer than anything that this crate reads.
+const MAX_FILE_LEN: u64 = 1024 * 1024;
+
+/// What to judge by.
+#[derive(Debug, Clone)]
+pub(super) struct Judging {
+    /// Whether a verdict is asked for at all.
+    pub(super) asked: bool,
+    pub(super) vek: Option<Vek>,
+    pub(super) crls: Vec<Bytes>,
+    pub(super) collateral: Option<Collateral>,
+    pub(super) policy: Option<PolicyFile>,
+    pub(super) nonce: Option<NonceArgument>,
+    pub(super) at: SystemTime,
+    pub(super) simulator: bool,
+}
+
+/// Where a report's certificate is.
+#[derive(Debug, Clone)]
+pub(super) enum Vek {
+    Certificate(Bytes),
+    Table(Bytes),
+}
+
+/// The files that the command line names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paths<'a> {
+    pub(super) vek: Option<&'a Path>,
+    pub(super) crls: &'a [PathBuf],
+    pub(super) collateral: Option<&'a Path>,
+    pub(super) policy: Option<&'a Path>,
+}
+
+impl Judging {
+    /// Reads the files. What else there is to judge by has its default.
+    pub(super) fn read(paths: Paths<'_>) -> Result<Self, String> {
+        Ok(Self {
+            asked: false,
+            vek: paths.vek.map(vek).transpose()?,
+            crls: paths.crls.iter().map(|path| crl(path)).collect::<Result<Vec<_>, _>>()?.concat(),
+            collateral: paths.collateral.map(collateral).transpose()?,
+            policy: paths.policy.map(policy).transpose()?,
+            nonce: None,
+            at: SystemTime::UNIX_EPOCH,
+            simulator: false,
+        })
+    }
+
+    /// The same with a verdict, whether or not one was asked for.
+    pub(super) fn in_any_case(&self) -> Self {
+        Self { asked: true, ..self.clone() }
+    }
+
+    /// The report with the endorsements that were given, in place of those that it came with.
+    pub(super) fn endorse(&self, report: &Report, key: Option<SigningKey>) -> Result<Report, String> {
+        let mut report = report.clone();
+        match &self.vek {
+            Some(Vek::Certificate(der)) => report = report.with_vek(der.clone()),
+            Some(Vek::Table(table)) => {
+                let table = CertTable::parse(table).map_err(|error| format!("--vek: {error}"))?;
+                let found = key.map(|key| table.vek(key)).transpose().map_err(|error| format!("--vek: {error}"))?;
+                if let Some(der) = found.flatten() {
+                    report = report.with_vek(der.into_owned());
+                }
+            }
+            None => {}
+        }
+        if let Some(collateral) = &self.collateral {
+            report = report.with_collateral(collateral.to_json());
+        }
+        Ok(report)
+    }
+}
+
+/// A nonce from the command line. It is not shown again.
+#[derive(Debug, Clone)]
+pub(super) struct NonceArgument(pub(super) Nonce);
+
+/// Reads 32 bytes in hexadecimal, base64 or base64url.
+pub(super) fn nonce(text: &str) -> Result<NonceArgument, String> {
+    let bytes =
+        hex::decode(text).ok().or_else(|| STANDARD.decode(text).ok()).or_else(|| URL_SAFE_NO_PAD.decode(text).ok());
+    let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    let nonce = bytes.ok_or("expected 32 bytes in hexadecimal or base64")?;
+    Ok(NonceArgument(Nonce::from_bytes(nonce)))
+}
+
+/// A file, or standard input for `-`: at most 1 MiB.
+pub(super) fn read(path: &Path) -> Result<Bytes, String> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_LEN) => Ok(bytes.into()),
+        Ok(_) => Err("expected at most 1 MiB, found more".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A certificate that does not parse is not an error here: the page says so, and refuses.
+fn vek(path: &Path) -> Result<Vek, String> {
+    let bytes = read(path).map_err(|error| format!("--vek {}: {error}", path.display()))?;
+    Ok(match recognise(&bytes) {
+        Some(Artefact::Vek(der)) => Vek::Certificate(der),
+        Some(Artefact::CertTable(table)) => Vek::Table(table),
+        _ => Vek::Certificate(bytes),
+    })
+}
+
+fn crl(path: &Path) -> Result<Vec<Bytes>, String> {
+    let bytes = read(path).map_err(|error| format!("--crl {}: {error}", path.display()))?;
+    Ok(match recognise(&bytes) {
+        Some(Artefact::Crls(list)) => list,
+        _ => vec![bytes],
+    })
+}
+
+fn collateral(path: &Path) -> Result<Collateral, String> {
+    let told = |error: String| format!("--collateral {}: {error}", path.display());
+    if path.is_dir() {
+        return Collateral::from_dir(path).map_err(|error| told(error.to_string()));
+    }
+    let json = read(path).map_err(told)?;
+    Collateral::from_json(&json).map_err(|error| told(error.to_string()))
+}
+
+fn policy(path: &Path) -> Result<PolicyFile, String> {
+    let told = |error: String| format!("--policy {}: {error}", path.display());
+    let text = String::from_utf8(read(path).map_err(told)?.to_vec()).map_err(|error| told(error.to_string()))?;
+    PolicyFile::parse(&text).map_err(told)
+}

@@ -1,0 +1,13 @@
+//! The binary `tower-attest`, run as its users run it.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::expect_used
+)]
+
+mod inspect;
+mod run;
+mod vectors;
