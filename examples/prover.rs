@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
     let mut expect = |attack: &str, outcome: std::result::Result<Response<Proof>, Status>, kind: ErrorKind| {
         let line = match outcome {
             Ok(_) => Err("NOT REFUSED".to_owned()),
-            Err(status) => match attest_error(&status) {
+            Err(status) => match AttestError::of(&status) {
                 Some(error) if error.kind() == kind && status.code() == Code::Unauthenticated => Ok(error.to_string()),
                 _ => Err(format!("refused for another reason: {status}")),
             },
@@ -135,17 +135,6 @@ fn shortened(reason: String) -> String {
         Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
         None => reason,
     }
-}
-
-fn attest_error(status: &Status) -> Option<&AttestError> {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
 }
 
 fn grpc_frame(message: &impl Message) -> Bytes {

@@ -174,6 +174,37 @@ impl AttestError {
     pub fn grpc_code(&self) -> GrpcCode {
         grpc_code(self.inner.kind)
     }
+
+    /// The error of this crate in an error's chain of sources, however deep: behind a `tonic::Status`, a channel's error
+    /// or an application's own.
+    ///
+    /// ```
+    /// use std::io;
+    /// use tower_attest::{AttestError, ErrorKind};
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("failed to prove the transaction")]
+    /// struct ProverError(#[source] AttestError);
+    ///
+    /// let error = ProverError(AttestError::new(ErrorKind::Refused, "another program"));
+    /// assert_eq!(AttestError::of(&error).map(AttestError::kind), Some(ErrorKind::Refused));
+    /// assert!(AttestError::of(&io::Error::other("refused")).is_none());
+    /// ```
+    pub fn of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find(error)
+    }
+}
+
+/// The first `T` among `error` and its sources.
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn grpc_code(kind: ErrorKind) -> GrpcCode {
@@ -287,6 +318,27 @@ mod tests {
         }
         assert_eq!(chain.last().map(String::as_str), Some("the cause"));
         assert_eq!(error.cause().map(ToString::to_string).as_deref(), Some("the cause"));
+    }
+
+    #[test]
+    fn it_is_found_behind_the_errors_of_others_and_nowhere_else() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Outer(&'static str, #[source] Box<dyn Error + Send + Sync>);
+
+        let inner = AttestError::new(ErrorKind::Stale, "m");
+        let error = Outer("outermost", Outer("between", inner.clone().into()).into());
+        assert_eq!(AttestError::of(&error).map(AttestError::kind), Some(ErrorKind::Stale));
+        assert_eq!(AttestError::of(&inner).map(AttestError::kind), Some(ErrorKind::Stale));
+        assert!(AttestError::of(&Outer("outermost", "another error".into())).is_none());
+    }
+
+    #[cfg(feature = "tonic")]
+    #[test]
+    fn it_is_found_behind_the_status_that_a_generated_client_returns() {
+        let error: BoxError = AttestError::new(ErrorKind::NameMismatch, "m").into();
+        let status = tonic::Status::from_error(error);
+        assert_eq!(AttestError::of(&status).map(AttestError::kind), Some(ErrorKind::NameMismatch));
     }
 
     #[cfg(feature = "tonic")]

@@ -109,14 +109,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Request<Full<Bytes>> {
 
 /// The kind of the `AttestError` in an error's chain.
 pub(crate) fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<AttestError>() {
-            return Some(error.kind());
-        }
-        next = error.source();
-    }
-    None
+    AttestError::of(error).map(AttestError::kind)
 }
 
 pub(crate) async fn text<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>) -> String {

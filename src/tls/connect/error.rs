@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{AttestError, BoxError, ErrorKind};
+use crate::error::{AttestError, BoxError, ErrorKind, find};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Which step towards an attested connection failed.
@@ -94,14 +94,7 @@ impl ChannelError {
 
     /// The channel error in an error's chain of sources, such as that of a `tonic::Status`.
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        find(error)
     }
 
     /// Whether the same server would answer a repeated attempt in the same way: it was refused, and did not merely fail.
