@@ -90,6 +90,8 @@ pub use async_trait::async_trait;
 pub use self::client::{Attest, AttestLayer, Mode, Observation, Strength, Verdict, VerifiedReport};
 pub use self::connection::ConnectionInfo;
 pub use self::error::{AttestError, BoxError, ErrorKind, GrpcCode};
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub use self::platform::PolicyFile;
 #[cfg(feature = "mock")]
 pub use self::platform::mock;
 #[cfg(feature = "snp")]

@@ -17,8 +17,12 @@ mod backoff;
 mod detect;
 #[cfg(feature = "fetch")]
 pub mod fetch;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod hex;
 #[cfg(feature = "mock")]
 pub mod mock;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod policy_file;
 #[cfg(feature = "snp")]
 pub mod snp;
 #[cfg(feature = "tdx")]
@@ -29,3 +33,5 @@ pub mod tsm;
 mod worker;
 
 pub use self::detect::{Detection, detect, detect_at};
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub use self::policy_file::{InvalidPolicyFile, MAX_POLICY_FILE, PolicyFile};

@@ -25,6 +25,7 @@ pub use self::cert_table::{CertTable, CertTableEntry, CertTableError};
 pub use self::crl::MAX_CRL_LEN;
 pub use self::fields::{BitNames, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
 pub use self::genuine::{Genuineness, SnpDetails};
+pub(in crate::platform) use self::policy::PolicyTable;
 pub use self::policy::{SnpPolicy, TcbKind};
 #[cfg(target_os = "linux")]
 pub use self::provider::{SnpDevice, SnpProvider, SnpProviderBuilder};

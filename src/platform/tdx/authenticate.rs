@@ -9,11 +9,12 @@ use serde::de::DeserializeOwned;
 
 use super::chain::{CertifiedKey, Crls, PckChain, Root, refuse, within};
 use super::collateral::Collateral;
-use super::encoding::{hex_array, rfc3339};
+use super::encoding::rfc3339;
 use super::pck::{self, Platform};
 use super::quote::{QeReport, Quote};
 use super::tcb::{self, PlatformTcb, QeIdentity, TcbError, TcbInfo, TcbStatus, Verdict};
 use crate::crypto::{self, EcdsaEncoding};
+use crate::platform::hex::hex_array;
 use crate::report::Hex;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 

@@ -1,26 +1,6 @@
-//! Hexadecimal, RFC 3339 and ASN.1 times, as Intel's collateral spells them.
+//! RFC 3339 and ASN.1 times, as Intel's collateral spells them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Bytes of a hexadecimal string of exactly `2 * N` digits, of either case.
-pub(super) fn hex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    hex_bytes(text)?.try_into().ok()
-}
-
-/// Bytes of a hexadecimal string of an even number of digits, of either case.
-pub(super) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs
-        .iter()
-        .map(|&[high, low]| {
-            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            Some((digit(high)? << 4) | digit(low)?)
-        })
-        .collect()
-}
 
 /// The time that `YYYY-MM-DDThh:mm:ssZ` names, the one form of RFC 3339 that Intel's services write.
 pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
@@ -151,14 +131,6 @@ mod tests {
     fn times_survive_a_round_trip() {
         for text in ["1970-01-01T00:00:00Z", "2000-02-29T12:34:56Z", "2026-12-31T23:59:59Z", "2100-03-01T00:00:00Z"] {
             assert_eq!(show_time(rfc3339(text).unwrap()), text);
-        }
-    }
-
-    #[test]
-    fn hexadecimal_of_another_length_or_alphabet_is_refused() {
-        assert_eq!(hex_array::<2>("00fF"), Some([0, 255]));
-        for text in ["", "00", "00f", "00fg", "00ff00", "+0ff"] {
-            assert_eq!(hex_array::<2>(text), None, "{text}");
         }
     }
 }

@@ -48,6 +48,7 @@ pub use self::collateral::{
 };
 pub use self::genuine::Genuineness;
 pub use self::pck::Platform;
+pub(in crate::platform) use self::policy::PolicyTable;
 pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
 #[cfg(target_os = "linux")]
 pub use self::provider::{TdxProvider, TdxProviderBuilder};

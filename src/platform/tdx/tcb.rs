@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::encoding::hex_array;
+use crate::platform::hex::hex_array;
 
 /// How up to date the platform, its TDX module and its quoting enclave are, in Intel's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

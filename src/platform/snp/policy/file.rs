@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::list::Bits;
 use super::{Measurement, SnpPolicy, TcbFloor, TcbKind};
+use crate::platform::hex::{hex_array, hex_bytes};
 use crate::platform::snp::cert::VekKind;
 use crate::platform::snp::fields::{BitNames, FirmwareVersion, GuestPolicy, PlatformInfo};
 use crate::platform::snp::tcb::{Product, Tcb};
@@ -14,9 +15,10 @@ use crate::verifier::{VerifyError, VerifyErrorKind};
 /// Most bytes of a policy file.
 const MAX_POLICY_LEN: usize = 1024 * 1024;
 
+/// The file, or the section `[snp]` of a [`PolicyFile`](crate::platform::PolicyFile).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+pub(in crate::platform) struct PolicyTable {
     measurement: Vec<MeasurementTable>,
     products: Option<Vec<String>>,
     signing_keys: Option<Vec<KeyName>>,
@@ -110,8 +112,7 @@ struct Hexadecimal<const N: usize>([u8; N]);
 impl<'de, const N: usize> Deserialize<'de> for Hexadecimal<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = hexadecimal(&text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| serde::de::Error::custom(format!("expected {N} bytes in hexadecimal")))
+        hex_array(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("expected {N} bytes in hexadecimal")))
     }
 }
 
@@ -145,10 +146,14 @@ impl SnpPolicy {
         if text.len() > MAX_POLICY_LEN {
             return Err(fault(format!("expected at most {MAX_POLICY_LEN} bytes, found {}", text.len())));
         }
-        let file: File = toml::from_str(text).map_err(|error| {
+        let table = toml::from_str(text).map_err(|error| {
             VerifyError::with_source(VerifyErrorKind::Configuration, format!("policy file: {error}"), error)
         })?;
-        let policy = file.into_policy().map_err(fault)?;
+        Self::from_table(table)
+    }
+
+    pub(in crate::platform) fn from_table(table: PolicyTable) -> Result<Self, VerifyError> {
+        let policy = table.into_policy().map_err(fault)?;
         policy.validate()?;
         Ok(policy)
     }
@@ -162,7 +167,7 @@ impl FromStr for SnpPolicy {
     }
 }
 
-impl File {
+impl PolicyTable {
     fn into_policy(self) -> Result<SnpPolicy, String> {
         let mut measurements = self.measurement.into_iter().map(|m| Measurement { value: m.value.0, name: m.name });
         let first = measurements.next().ok_or("measurement: expected at least one, found none")?;
@@ -269,7 +274,7 @@ fn product(name: &str) -> Result<Product, String> {
 
 fn chip_ids(list: Vec<String>) -> Result<Vec<Vec<u8>>, String> {
     let read = |text: &String| {
-        let id = hexadecimal(text).filter(|id| id.len() == 64 || id.len() == 8);
+        let id = hex_bytes(text).filter(|id| id.len() == 64 || id.len() == 8);
         id.ok_or_else(|| format!("chip-ids: expected 64 bytes (8 for Turin) in hexadecimal, found {text:?}"))
     };
     list.iter().map(read).collect()
@@ -289,15 +294,6 @@ fn firmware(text: &str) -> Result<FirmwareVersion, String> {
         _ => None,
     };
     version.ok_or_else(|| format!("min-firmware: expected \"major.minor\" or \"major.minor.build\", found {text:?}"))
-}
-
-fn hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => Some(digit(high)? << 4 | digit(low)?),
-        _ => None,
-    };
-    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 fn fault(message: String) -> VerifyError {

@@ -7,6 +7,7 @@ mod validate;
 
 use std::collections::BTreeSet;
 
+pub(in crate::platform) use self::file::PolicyTable;
 use self::list::Bits;
 use super::cert::VekKind;
 use super::fields::{FirmwareVersion, GuestPolicy, PlatformInfo};

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::der::crl_window;
-use super::encoding::{hex_bytes, rfc3339};
+use super::encoding::rfc3339;
+use crate::platform::hex::hex_bytes;
 use crate::report::Hex;
 
 pub use self::directory::CollateralDirectory;

@@ -17,7 +17,7 @@ use super::{
     Collateral, CollateralError, CollateralErrorKind, CollateralSource, MAX_PART_LEN, PcsResponses, PlatformId,
 };
 use crate::error::BoxError;
-use crate::platform::tdx::encoding::hex_bytes;
+use crate::platform::hex::hex_bytes;
 use crate::report::Hex;
 use crate::time::{Clock, SystemClock};
 

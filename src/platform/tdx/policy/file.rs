@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::{AcceptedStatus, Bits, TdMeasurement, TdxPolicy};
-use crate::platform::tdx::encoding::{hex_array, rfc3339};
+use crate::platform::hex::hex_array;
+use crate::platform::tdx::encoding::rfc3339;
 use crate::platform::tdx::tcb::TcbStatus;
 
 /// Why a text is not a policy.
@@ -30,9 +31,10 @@ pub enum InvalidPolicy {
     Empty(&'static str),
 }
 
+/// The file, or the section `[tdx]` of a [`PolicyFile`](crate::platform::PolicyFile).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+pub(in crate::platform) struct PolicyTable {
     #[serde(default)]
     measurement: Vec<Measurement>,
     mr_config_id: Option<List<48>>,
@@ -113,7 +115,10 @@ impl TdxPolicy {
     ///
     /// An unknown key, a value that does not parse, no measurement, an empty list, or an acceptance without limits.
     pub fn from_toml(text: &str) -> Result<Self, InvalidPolicy> {
-        let file: File = toml::from_str(text)?;
+        Self::from_table(toml::from_str(text)?)
+    }
+
+    pub(in crate::platform) fn from_table(file: PolicyTable) -> Result<Self, InvalidPolicy> {
         let mut measurements = Vec::with_capacity(file.measurement.len());
         for measurement in file.measurement {
             measurements.push(TdMeasurement {
