@@ -5,4 +5,5 @@ pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod framing;
 pub(crate) mod hpke;
+pub(crate) mod message;
 mod varint;
