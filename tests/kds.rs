@@ -5,6 +5,9 @@
 
 #[path = "kds/crl.rs"]
 mod crl;
+#[cfg(feature = "tdx")]
+#[path = "kds/pcs.rs"]
+mod pcs;
 #[path = "kds/server.rs"]
 mod server;
 #[path = "kds/vek.rs"]

@@ -14,7 +14,13 @@
 
 #[cfg(target_os = "linux")]
 mod backoff;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod calendar;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod der;
 mod detect;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod endorser;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 #[cfg(any(feature = "snp", feature = "tdx"))]

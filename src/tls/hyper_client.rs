@@ -1,26 +1,24 @@
 //! For those who keep hyper-util's pooled `Client`: a connector whose responses say which TLS connection served them.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::accept::TlsConfigError;
-use super::binding::channel_binding;
-use super::closable::Closable;
 use super::connect::{Roots, client_config};
+use super::io::BindingIo;
 use crate::error::BoxError;
+#[cfg(doc)]
 use crate::protocol::ChannelBinding;
 
 /// Puts TLS 1.3 on another connector's connections and the exporter of the connection that served it, as
@@ -116,64 +114,5 @@ fn server_name(uri: &Uri) -> Result<ServerName<'static>, BoxError> {
             Ok(ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())?)
         }
         (scheme, _) => Err(format!("expected an https URI, found scheme {scheme:?}").into()),
-    }
-}
-
-/// A connection of a [`BindingConnector`].
-pub struct BindingIo<T> {
-    io: Closable<TokioIo<TlsStream<TokioIo<T>>>>,
-    binding: ChannelBinding,
-}
-
-impl<T: Read + Write + Unpin> BindingIo<T> {
-    fn new(io: TlsStream<TokioIo<T>>) -> Result<Self, rustls::Error> {
-        let binding = channel_binding(io.get_ref().1)?;
-        Ok(Self { io: Closable::new(TokioIo::new(io)), binding })
-    }
-}
-
-impl<T: Connection + Read + Write + Unpin> Connection for BindingIo<T> {
-    fn connected(&self) -> Connected {
-        let (io, session) = self.io.get_ref().inner().get_ref();
-        let connected = io.inner().connected().extra(self.binding).extra(self.io.closer());
-        if session.alpn_protocol() == Some(b"h2") { connected.negotiated_h2() } else { connected }
-    }
-}
-
-impl<T: Read + Write + Unpin> Read for BindingIo<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<T: Read + Write + Unpin> Write for BindingIo<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-}
-
-impl<T> std::fmt::Debug for BindingIo<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BindingIo").field("binding", &self.binding).finish_non_exhaustive()
     }
 }

@@ -83,9 +83,9 @@
 
 mod accept;
 mod binding;
-mod closable;
 mod connect;
 mod hyper_client;
+mod io;
 
 pub use self::accept::{
     AddConnectionInfo, ConnectionInfoLayer, ListenerHandle, ListenerStats, Tls, TlsConfigError, TlsIncoming,
@@ -94,4 +94,5 @@ pub use self::accept::{
 pub use self::connect::{
     AttestedChannel, ChannelBody, ChannelBuilder, ChannelError, ChannelFuture, EndpointState, EndpointStatus, Stage,
 };
-pub use self::hyper_client::{BindingConnector, BindingIo};
+pub use self::hyper_client::BindingConnector;
+pub use self::io::BindingIo;

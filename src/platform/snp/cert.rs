@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::der::{self, Reader};
 use super::tcb::Product;
+use crate::platform::der::{self, Reader};
 use crate::report::Hex;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
@@ -15,6 +15,9 @@ pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 
 /// Object identifier 1.3.6.1.4.1.3704.1, under which AMD's extensions stand (AMD 57230, table "VCEK certificate").
 const AMD_ARC: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x01];
+
+/// The type of AMD's strings.
+const IA5_STRING: u8 = 0x16;
 
 /// Which of AMD's two keys signs a guest's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -224,13 +227,21 @@ fn p384_point(key: &[u8]) -> Option<[u8; 97]> {
 
 fn text(value: &[u8]) -> Option<String> {
     let mut reader = Reader::new(value);
-    let text = reader.expect(der::IA5_STRING).filter(|text| reader.is_empty() && text.iter().all(u8::is_ascii_graphic));
+    let text = reader.expect(IA5_STRING).filter(|text| reader.is_empty() && text.iter().all(u8::is_ascii_graphic));
     text.and_then(|text| String::from_utf8(text.to_vec()).ok())
 }
 
 fn integer(value: &[u8]) -> Option<u8> {
     let mut reader = Reader::new(value);
-    reader.expect(der::INTEGER).filter(|_| reader.is_empty()).and_then(der::small_integer)
+    reader.expect(der::INTEGER).filter(|_| reader.is_empty()).and_then(small_integer)
+}
+
+/// A non-negative INTEGER of at most one byte.
+fn small_integer(contents: &[u8]) -> Option<u8> {
+    match *contents {
+        [value @ 0..=0x7f] | [0, value @ 0x80..=0xff] => Some(value),
+        _ => None,
+    }
 }
 
 fn refused(message: String) -> VerifyError {

@@ -4,7 +4,6 @@ mod cert;
 mod cert_table;
 mod chain;
 mod crl;
-mod der;
 mod fields;
 mod genuine;
 mod policy;

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::cert::VekKind;
-use super::der::{self, Reader};
 use super::tcb::Product;
+use crate::platform::der::{self, Reader};
 
 /// The certificates that chains of one product may use.
 #[derive(Debug, Clone)]

@@ -33,6 +33,8 @@ pub(super) struct Appraisal {
     pub(super) verdict: Verdict,
     /// `tcbEvaluationDataNumber` of the TCB info or the QE identity, whichever is lower.
     pub(super) evaluation_number: u32,
+    /// Earliest end of the collateral: when newer must have come.
+    pub(super) collateral_until: SystemTime,
     /// Earliest end of everything that was relied on.
     pub(super) valid_until: SystemTime,
 }
@@ -67,10 +69,12 @@ impl<'a> Authentic<'a> {
         if verdict.status == TcbStatus::Revoked {
             return Err(VerifyError::new(VerifyErrorKind::Revoked, "Intel has revoked this platform's TCB"));
         }
+        let collateral_until = info_end.min(identity_end).min(crls.next_update);
         Ok(Appraisal {
             verdict,
             evaluation_number: info.tcb_evaluation_data_number.min(identity.tcb_evaluation_data_number),
-            valid_until: info_end.min(identity_end).min(crls.next_update).min(self.chain.not_after),
+            collateral_until,
+            valid_until: collateral_until.min(self.chain.not_after),
         })
     }
 

@@ -12,7 +12,7 @@ use webpki::{
 use super::collateral::PckCa;
 use super::encoding::show_time;
 use super::memo::SignatureMemo;
-use super::{der, pem};
+use super::{pem, x509};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Intel SGX Root CA, DER. SHA-256: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
@@ -71,7 +71,7 @@ impl Root {
             return Err(refuse("the PCK chain in the quote is not exactly a certificate, its CA and a root, in PEM"));
         };
         self.pinned(&root, "the PCK chain in the quote")?;
-        let fields = der::certificate(&leaf).ok_or_else(|| refuse("the PCK certificate does not parse"))?;
+        let fields = x509::certificate(&leaf).ok_or_else(|| refuse("the PCK certificate does not parse"))?;
         let ca = match fields.issuer {
             PROCESSOR_CA => PckCa::Processor,
             PLATFORM_CA => PckCa::Platform,
@@ -80,7 +80,7 @@ impl Root {
             }
         };
         named("PCK certificate", PCK, fields.subject)?;
-        let ca_fields = der::certificate(&ca_certificate).ok_or_else(|| refuse("the PCK CA does not parse"))?;
+        let ca_fields = x509::certificate(&ca_certificate).ok_or_else(|| refuse("the PCK CA does not parse"))?;
         let extension =
             fields.sgx.ok_or_else(|| refuse("the PCK certificate has no SGX extension (or more than one)"))?.to_vec();
         let chain = PckChain {
@@ -112,7 +112,7 @@ impl Root {
             return Err(refuse(format!("the issuer chain of {of} is not exactly a signer and a root, in PEM")));
         };
         self.pinned(&root, of)?;
-        let fields = der::certificate(&leaf).ok_or_else(|| refuse(format!("the signer of {of} does not parse")))?;
+        let fields = x509::certificate(&leaf).ok_or_else(|| refuse(format!("the signer of {of} does not parse")))?;
         named("TCB signer", TCB_SIGNER, fields.subject)?;
         let key = key(&fields, "TCB signer")?;
         self.path(&leaf, &[], now, Some(crls), "TCB signer")?;
@@ -124,7 +124,7 @@ impl Root {
         let list = |der: &'a [u8], which: &str| {
             let parsed = BorrowedCertRevocationList::from_der(der)
                 .map_err(|error| refuse_with(format!("the {which} CRL does not parse"), error))?;
-            let (this_update, next_update) = der::crl_window(der)
+            let (this_update, next_update) = x509::crl_window(der)
                 .ok_or_else(|| refuse(format!("the {which} CRL has no thisUpdate and nextUpdate")))?;
             within(&format!("{which} CRL"), this_update, next_update, now)?;
             Ok::<_, VerifyError>((CertRevocationList::Borrowed(parsed), next_update))
@@ -210,7 +210,7 @@ fn named(what: &str, expected: &str, found: &str) -> Result<(), VerifyError> {
     }
 }
 
-fn key(fields: &der::CertificateFields<'_>, what: &str) -> Result<CertifiedKey, VerifyError> {
+fn key(fields: &x509::CertificateFields<'_>, what: &str) -> Result<CertifiedKey, VerifyError> {
     if fields.key_algorithm == alg_id::ECDSA_P256.as_ref() {
         Ok(CertifiedKey(fields.key.to_vec()))
     } else {

@@ -27,7 +27,6 @@
 mod authenticate;
 mod chain;
 mod collateral;
-mod der;
 mod encoding;
 mod genuine;
 mod memo;
@@ -41,10 +40,11 @@ mod quote;
 pub mod sim;
 mod tcb;
 mod verifier;
+mod x509;
 
 pub use self::collateral::{
-    Collateral, CollateralDirectory, CollateralError, CollateralErrorKind, CollateralSource, InvalidCollateral,
-    MemoryCollateral, OrElse, PckCa, PcsClient, PcsResponses, PlatformId,
+    Collateral, CollateralDirectory, CollateralRefresh, CollateralRefresher, CollateralRequest, CollateralSource,
+    CollateralState, InvalidCollateral, MemoryCollateral, OrElse, PckCa, PcsClient, PcsResponses, PlatformId,
 };
 pub use self::genuine::Genuineness;
 pub use self::pck::Platform;
@@ -55,6 +55,7 @@ pub use self::provider::{TdxProvider, TdxProviderBuilder};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};
 pub use self::tcb::{TcbStatus, UnknownTcbStatus};
 pub use self::verifier::{TdxDetails, TdxVerifier};
+pub use crate::platform::endorser::{EndorsementError, EndorsementErrorKind};
 pub use crate::verifier::{Judgement, RuleOutcome};
 
 #[cfg(all(test, feature = "sim"))]

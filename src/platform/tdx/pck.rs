@@ -3,12 +3,8 @@
 //! Source: Intel SGX PCK Certificate and CRL Specification, §1.3.5 (the extension 1.2.840.113741.1.13.1).
 
 use super::collateral::{PckCa, PlatformId};
-use super::der;
-
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const BOOLEAN: u8 = 0x01;
-const SEQUENCE: u8 = 0x30;
+use super::x509;
+use crate::platform::der::{BOOLEAN, INTEGER, OCTET_STRING, SEQUENCE};
 
 /// What the PCK certificate says about the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +32,14 @@ pub struct Platform {
 
 /// The last arc (or two) of an object identifier under 1.2.840.113741.1.13.1.
 fn oid<const N: usize>(arcs: [u8; N]) -> Vec<u8> {
-    [der::SGX_EXTENSION, &arcs].concat()
+    [x509::SGX_EXTENSION, &arcs].concat()
 }
 
 /// Reads the SGX extension of a PCK certificate. `None` if it lacks a field or has one of another type or length.
 pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<Platform> {
-    let fields = der::sequence(sgx_extension)?;
+    let fields = x509::sequence(sgx_extension)?;
     let tcb = typed(fields, &oid([2]), SEQUENCE)?;
-    let configuration = match der::value_of(fields, &oid([7])) {
+    let configuration = match x509::value_of(fields, &oid([7])) {
         Some((SEQUENCE, configuration)) => configuration,
         Some(_) => return None,
         None => &[],
@@ -63,7 +59,7 @@ pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<Platform> {
         pce_id: octets(fields, &oid([3]))?,
         cpu_svn: components,
         pce_svn: unsigned(typed(tcb, &oid([2, 17]), INTEGER)?)?,
-        instance_id: match der::value_of(fields, &oid([6])) {
+        instance_id: match x509::value_of(fields, &oid([6])) {
             Some((OCTET_STRING, id)) => Some(id.try_into().ok()?),
             Some(_) => return None,
             None => None,
@@ -75,7 +71,7 @@ pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<Platform> {
 }
 
 fn typed<'a>(fields: &'a [u8], oid: &[u8], tag: u8) -> Option<&'a [u8]> {
-    der::value_of(fields, oid).and_then(|(found, value)| (found == tag).then_some(value))
+    x509::value_of(fields, oid).and_then(|(found, value)| (found == tag).then_some(value))
 }
 
 fn octets<const N: usize>(fields: &[u8], oid: &[u8]) -> Option<[u8; N]> {
@@ -96,7 +92,7 @@ fn flag(configuration: &[u8], arc: u8) -> Option<Option<bool>> {
     if configuration.is_empty() {
         return Some(None);
     }
-    match der::value_of(configuration, &oid([7, arc])) {
+    match x509::value_of(configuration, &oid([7, arc])) {
         Some((BOOLEAN, [value])) => Some(Some(*value != 0)),
         Some(_) => None,
         None => Some(None),

@@ -11,18 +11,13 @@
 //! request at a time, so that a quote takes a second or more: the attester shares one among many requests. Azure's TDX
 //! guests have no quote device (their evidence comes from a vTPM and a service of the host) and are not supported.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::quote::Quote;
-use crate::platform::tsm::{Backoff, Tsm};
+use crate::platform::tsm::{Tsm, TsmBuilder, tsm_settings};
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 use crate::report::{Platform, Report, ReportData};
-use crate::time::{Clock, SystemClock};
 
 /// What configfs-tsm calls the TDX guest driver.
 const TSM_PROVIDER: &str = "tdx_guest";
@@ -45,12 +40,7 @@ impl TdxProvider {
 
     /// Settings, where [`open`](Self::open) does not fit.
     pub fn builder() -> TdxProviderBuilder {
-        TdxProviderBuilder {
-            tsm_root: PathBuf::from(Tsm::ROOT),
-            backoff: Backoff::default(),
-            open_timeout: Duration::from_secs(5),
-            clock: Arc::new(SystemClock),
-        }
+        TdxProviderBuilder { tsm: Tsm::builder(TSM_PROVIDER) }
     }
 }
 
@@ -92,36 +82,11 @@ fn failed(message: impl Into<String>) -> ProviderError {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct TdxProviderBuilder {
-    tsm_root: PathBuf,
-    backoff: Backoff,
-    open_timeout: Duration,
-    clock: Arc<dyn Clock>,
+    tsm: TsmBuilder,
 }
 
 impl TdxProviderBuilder {
-    /// Where configfs-tsm is mounted. Default: [`Tsm::ROOT`].
-    pub fn tsm_root(mut self, root: impl Into<PathBuf>) -> Self {
-        self.tsm_root = root.into();
-        self
-    }
-
-    /// How to go on when the quoting service is busy. Default: [`Backoff::default`].
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
-    }
-
-    /// How long [`open`](Self::open) may take. Default 5 s.
-    pub fn open_timeout(mut self, limit: Duration) -> Self {
-        self.open_timeout = limit;
-        self
-    }
-
-    /// Whose timer the pauses are. Default: the machine's, with tokio's timers.
-    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
+    tsm_settings!();
 
     /// Finds configfs-tsm and starts the thread that asks it, without asking for a quote.
     ///
@@ -129,13 +94,7 @@ impl TdxProviderBuilder {
     ///
     /// As [`TsmBuilder::open`](crate::platform::tsm::TsmBuilder::open).
     pub fn open(self) -> Result<TdxProvider, ProviderError> {
-        let tsm = Tsm::builder(TSM_PROVIDER)
-            .root(self.tsm_root)
-            .backoff(self.backoff)
-            .open_timeout(self.open_timeout)
-            .clock(self.clock)
-            .open()?;
-        Ok(TdxProvider { tsm })
+        Ok(TdxProvider { tsm: self.tsm.open()? })
     }
 }
 

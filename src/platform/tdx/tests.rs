@@ -288,14 +288,14 @@ fn a_warm_verifier_judges_dates_and_revocation_anew() {
 }
 
 #[derive(Debug)]
-struct Counted(Result<Collateral, CollateralErrorKind>, Arc<AtomicUsize>);
+struct Counted(Result<Collateral, EndorsementErrorKind>, Arc<AtomicUsize>);
 
 #[async_trait]
 impl CollateralSource for Counted {
-    async fn collateral(&self, id: &PlatformId, _: SystemTime) -> Result<Arc<Collateral>, CollateralError> {
+    async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError> {
         self.1.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(*id, td().platform.pck.id);
-        self.0.clone().map(Arc::new).map_err(|kind| CollateralError::new(kind, "asked for a test"))
+        assert_eq!(request.platform(), td().platform.pck.id);
+        self.0.clone().map(Arc::new).map_err(|kind| EndorsementError::new(kind, "asked for a test"))
     }
 }
 
@@ -318,9 +318,9 @@ fn collateral_comes_from_the_source_where_none_good_is_stapled() {
 fn a_source_that_fails_says_whether_to_try_again() {
     let bare = Report::new(Tee::TDX, td().quote(&DATA));
     for (kind, expected) in [
-        (CollateralErrorKind::Unavailable, VerifyErrorKind::Unavailable),
-        (CollateralErrorKind::NotFound, VerifyErrorKind::EndorsementMissing),
-        (CollateralErrorKind::Invalid, VerifyErrorKind::Endorsement),
+        (EndorsementErrorKind::Unavailable, VerifyErrorKind::Unavailable),
+        (EndorsementErrorKind::NotFound, VerifyErrorKind::EndorsementMissing),
+        (EndorsementErrorKind::Refused, VerifyErrorKind::Endorsement),
     ] {
         let verifier = verifier().collateral_source(Counted(Err(kind), Arc::default()));
         refused(judge(&verifier, &bare, now()), expected, "asked for a test");

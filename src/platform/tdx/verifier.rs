@@ -1,15 +1,15 @@
 //! [`TdxVerifier`]: parse, chain to Intel's root, signatures, collateral, policy.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::authenticate::{Appraisal, Authentic};
-use super::collateral::{Collateral, CollateralErrorKind, CollateralSource};
+use super::collateral::{Collateral, CollateralRequest, CollateralSource};
 use super::encoding::show_time;
 use super::genuine::{self, Genuineness};
 use super::pck::Platform as PckPlatform;
@@ -17,7 +17,7 @@ use super::policy::{Subject, TdxPolicy};
 use super::quote::{Quote, TdReport};
 use super::tcb::TcbStatus;
 use crate::report::{Hex, Platform, Report};
-use crate::verifier::{Claims, ReportVerifier, VerifyError, VerifyErrorKind};
+use crate::verifier::{Claims, ReportVerifier, VerifyError};
 
 /// Judges TDX quotes by Intel's root, collateral and a [`TdxPolicy`].
 ///
@@ -97,36 +97,49 @@ impl TdxVerifier {
         self.revision.fetch_add(1, Ordering::Release);
     }
 
-    fn judge(
-        &self,
-        quote: &Quote,
-        authentic: &Authentic<'_>,
-        collateral: &Collateral,
-        now: SystemTime,
-    ) -> Result<Claims, VerifyError> {
-        let appraisal = authentic.appraise(collateral, now)?;
-        let policy = self.policy.load();
-        let subject = Subject { body: &quote.body, platform: &authentic.platform, appraisal: &appraisal, now };
-        let name = policy.evaluate(&subject)?;
-        Ok(claims(quote, &authentic.platform, &appraisal, name))
+    async fn judge_by_source(&self, source: &dyn CollateralSource, case: &Case<'_>) -> Result<Claims, VerifyError> {
+        // The last set that the source had checked, and what came of it: a set is appraised once.
+        let appraised: Mutex<Option<(Arc<Collateral>, Appraisal)>> = Mutex::new(None);
+        let last = || appraised.lock().unwrap_or_else(PoisonError::into_inner);
+        let check = |collateral: &Arc<Collateral>| {
+            let appraisal = case.authentic.appraise(collateral, case.now)?;
+            let (until, above_floor) = (appraisal.collateral_until, case.policy.check_floor(&appraisal));
+            *last() = Some((Arc::clone(collateral), appraisal));
+            above_floor.map(|()| until)
+        };
+        let request = CollateralRequest::new(case.authentic.platform.id, case.now, &check);
+        let found = source.collateral(&request).await;
+        let last = appraised.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (found, last) {
+            (Ok(found), Some((judged, appraisal))) if Arc::ptr_eq(&found, &judged) => case.judge(&appraisal),
+            (Ok(found), _) => case.judge_by(&found),
+            // Below the policy's floor: the refusal names the other rules that fail too.
+            (Err(error), Some((_, appraisal))) if case.policy.check_floor(&appraisal).is_err() => {
+                case.judge(&appraisal).and(Err(error.into()))
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+}
+
+/// One quote under one policy.
+struct Case<'a> {
+    quote: &'a Quote,
+    authentic: &'a Authentic<'a>,
+    policy: &'a TdxPolicy,
+    now: SystemTime,
+}
+
+impl Case<'_> {
+    fn judge_by(&self, collateral: &Collateral) -> Result<Claims, VerifyError> {
+        self.judge(&self.authentic.appraise(collateral, self.now)?)
     }
 
-    async fn judge_by_source(
-        &self,
-        source: &dyn CollateralSource,
-        quote: &Quote,
-        authentic: &Authentic<'_>,
-        now: SystemTime,
-    ) -> Result<Claims, VerifyError> {
-        let collateral = source.collateral(&authentic.platform.id, now).await.map_err(|error| {
-            let kind = match error.kind() {
-                CollateralErrorKind::Unavailable => VerifyErrorKind::Unavailable,
-                CollateralErrorKind::NotFound => VerifyErrorKind::EndorsementMissing,
-                CollateralErrorKind::Invalid => VerifyErrorKind::Endorsement,
-            };
-            VerifyError::with_source(kind, error.to_string(), error)
-        })?;
-        self.judge(quote, authentic, &collateral, now)
+    fn judge(&self, appraisal: &Appraisal) -> Result<Claims, VerifyError> {
+        let platform = &self.authentic.platform;
+        let subject = Subject { body: &self.quote.body, platform, appraisal, now: self.now };
+        let name = self.policy.evaluate(&subject)?;
+        Ok(claims(self.quote, platform, appraisal, name))
     }
 }
 
@@ -139,11 +152,13 @@ impl ReportVerifier for TdxVerifier {
     async fn verify(&self, report: &Report, now: SystemTime) -> Result<Claims, VerifyError> {
         let quote = genuine::quote(report)?;
         let authentic = Authentic::check(&self.genuineness.root, &quote, now)?;
-        let stapled = genuine::stapled(report).map(|collateral| self.judge(&quote, &authentic, &collateral?, now));
+        let policy = self.policy.load_full();
+        let case = Case { quote: &quote, authentic: &authentic, policy: &policy, now };
+        let stapled = genuine::stapled(report).map(|collateral| case.judge_by(&collateral?));
         match (stapled, &self.source) {
             (Some(Ok(claims)), _) => Ok(claims),
             (Some(Err(error)), None) => Err(error),
-            (Some(Err(_)) | None, Some(source)) => self.judge_by_source(&**source, &quote, &authentic, now).await,
+            (Some(Err(_)) | None, Some(source)) => self.judge_by_source(&**source, &case).await,
             (None, None) => Err(genuine::no_collateral()),
         }
     }

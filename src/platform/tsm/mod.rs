@@ -38,6 +38,8 @@
 //! thread hung inside the kernel cannot be ended by anyone; it does not keep the async runtime or `main` from returning.
 
 mod entry;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+mod settings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,8 @@ use std::time::Duration;
 
 use self::entry::Reports;
 pub(crate) use self::entry::provider_of;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub(super) use self::settings::tsm_settings;
 pub use super::backoff::Backoff;
 use super::worker::Worker;
 use crate::provider::ProviderError;
@@ -142,12 +146,12 @@ impl fmt::Debug for TsmReport {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct TsmBuilder {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     provider: String,
     privlevel: Option<u8>,
-    backoff: Backoff,
-    open_timeout: Duration,
-    clock: Arc<dyn Clock>,
+    pub(super) backoff: Backoff,
+    pub(super) open_timeout: Duration,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl TsmBuilder {

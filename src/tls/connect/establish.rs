@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::super::binding::channel_binding;
-use super::super::closable::Closable;
+use super::super::io::BindingIo;
 use super::attest::attest;
 use super::connection::Connection;
 use super::connector::{self, BoxIo};
@@ -21,8 +18,6 @@ use super::error::{ChannelError, Stage};
 use super::sender::Sender;
 use super::settings::Settings;
 use crate::error::{AttestError, BoxError, ErrorKind};
-
-type Io = Closable<TokioIo<TlsStream<TokioIo<BoxIo>>>>;
 
 pub(super) async fn establish(
     settings: &Arc<Settings>,
@@ -40,10 +35,9 @@ pub(super) async fn establish(
         connector.connect(settings.server_name.clone(), io).await.map_err(tls_error)
     })
     .await?;
-    let (_, session) = tls.get_ref();
-    let binding = channel_binding(session)
-        .map_err(|error| ChannelError::io(Stage::Tls, "the TLS stack gave no exporter", error))?;
-    let is_http2 = match session.alpn_protocol() {
+    let io =
+        BindingIo::new(tls).map_err(|error| ChannelError::io(Stage::Tls, "the TLS stack gave no exporter", error))?;
+    let is_http2 = match io.session().alpn_protocol() {
         Some(protocol) => protocol == b"h2",
         None if settings.tls.alpn_protocols.iter().any(|protocol| protocol == b"http/1.1") => false,
         None => {
@@ -52,8 +46,7 @@ pub(super) async fn establish(
         }
     };
 
-    let io = Closable::new(TokioIo::new(tls));
-    let closer = io.closer();
+    let (binding, closer) = (io.binding(), io.closer());
     let mut sender = handshake(settings, io, is_http2)
         .await
         .map_err(|error| ChannelError::io(Stage::Http, "the HTTP handshake failed", error))?;
@@ -72,7 +65,7 @@ pub(super) async fn establish(
 }
 
 /// Starts HTTP on the connection and the task that moves its bytes.
-async fn handshake(settings: &Settings, io: Io, is_http2: bool) -> hyper::Result<Sender> {
+async fn handshake(settings: &Settings, io: BindingIo<BoxIo>, is_http2: bool) -> hyper::Result<Sender> {
     if is_http2 {
         let (sender, connection) = settings.http2.handshake(io).await?;
         drive(connection);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::platform::snp::sim::der::{bit_string, element, extension, ia5, integer, sequence};
+use crate::platform::der::write::{bit_string, element, extension, ia5, integer, sequence};
 use crate::platform::snp::sim::{SimulatedAmd, SimulatedGuest, VekSpec};
 
 fn spec() -> VekSpec {
@@ -113,5 +113,15 @@ fn another_kind_of_key_is_refused() {
     ] {
         let spec = VekSpec { key_info: Some(key), ..spec() };
         refused(VekCertificate::parse(SimulatedAmd::new().issue(&spec)), "P-384 key");
+    }
+}
+
+#[test]
+fn small_integers_have_one_encoding() {
+    assert_eq!(small_integer(&[0]), Some(0));
+    assert_eq!(small_integer(&[0x7f]), Some(0x7f));
+    assert_eq!(small_integer(&[0, 0x80]), Some(0x80));
+    for contents in [&[][..], &[0x80], &[0, 0x7f], &[1, 0], &[0, 0, 0x80]] {
+        assert_eq!(small_integer(contents), None, "{contents:02x?}");
     }
 }

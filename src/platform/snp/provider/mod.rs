@@ -20,9 +20,7 @@ mod device;
 mod tests;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,11 +30,11 @@ use super::cert_table::CertTable;
 use super::fields::KeyInfo;
 use super::report::REPORT_LEN;
 use crate::platform::backoff::Backoff;
-use crate::platform::tsm::{Tsm, provider_of};
+use crate::platform::tsm::{Tsm, TsmBuilder, provider_of, tsm_settings};
 use crate::platform::worker::{Worker, bounded};
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 use crate::report::{Platform, Report, ReportData};
-use crate::time::{Clock, SystemClock};
+use crate::time::Clock;
 
 /// What configfs-tsm calls the SNP guest driver.
 const TSM_PROVIDER: &str = "sev_guest";
@@ -77,14 +75,7 @@ impl SnpProvider {
 
     /// Settings, where [`open`](Self::open) does not fit.
     pub fn builder() -> SnpProviderBuilder {
-        SnpProviderBuilder {
-            tsm_root: PathBuf::from(Tsm::ROOT),
-            device: SnpDevice::Auto,
-            vmpl: 0,
-            backoff: Backoff::default(),
-            open_timeout: Duration::from_secs(5),
-            clock: Arc::new(SystemClock),
-        }
+        SnpProviderBuilder { tsm: Tsm::builder(TSM_PROVIDER), device: SnpDevice::Auto, vmpl: 0 }
     }
 
     /// Which device was found: never [`SnpDevice::Auto`].
@@ -160,20 +151,13 @@ impl fmt::Debug for Source {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SnpProviderBuilder {
-    tsm_root: PathBuf,
+    tsm: TsmBuilder,
     device: SnpDevice,
     vmpl: u8,
-    backoff: Backoff,
-    open_timeout: Duration,
-    clock: Arc<dyn Clock>,
 }
 
 impl SnpProviderBuilder {
-    /// Where configfs-tsm is mounted. Default: [`Tsm::ROOT`].
-    pub fn tsm_root(mut self, root: impl Into<PathBuf>) -> Self {
-        self.tsm_root = root.into();
-        self
-    }
+    tsm_settings!();
 
     /// Which device to ask. The path of `/dev/sev-guest` itself is fixed in the `sev` crate.
     pub fn device(mut self, device: SnpDevice) -> Self {
@@ -185,24 +169,6 @@ impl SnpProviderBuilder {
     /// every client must accept it.
     pub fn vmpl(mut self, vmpl: u8) -> Self {
         self.vmpl = vmpl;
-        self
-    }
-
-    /// How to go on when the firmware is busy or throttled. Default: [`Backoff::default`].
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
-    }
-
-    /// How long [`open`](Self::open) may take for each device. Default 5 s.
-    pub fn open_timeout(mut self, limit: Duration) -> Self {
-        self.open_timeout = limit;
-        self
-    }
-
-    /// Whose timer the pauses are. Default: the machine's, with tokio's timers.
-    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
         self
     }
 
@@ -243,8 +209,8 @@ impl SnpProviderBuilder {
 
     /// Why configfs-tsm does not serve SNP here; `None` if it does.
     fn tsm_absence(&self) -> Result<Option<String>, ProviderError> {
-        let root = self.tsm_root.clone();
-        match bounded("attest-tsm", self.open_timeout, move || provider_of(&root)) {
+        let root = self.tsm.root.clone();
+        match bounded("attest-tsm", self.tsm.open_timeout, move || provider_of(&root)) {
             Ok(name) if name == TSM_PROVIDER => Ok(None),
             Ok(name) => Ok(Some(format!("the kernel's provider: expected {TSM_PROVIDER:?}, found {name:?}"))),
             Err(error) if error.kind() == ProviderErrorKind::Unsupported => Ok(Some(error.to_string())),
@@ -253,13 +219,7 @@ impl SnpProviderBuilder {
     }
 
     fn open_tsm(self) -> Result<SnpProvider, ProviderError> {
-        let tsm = Tsm::builder(TSM_PROVIDER)
-            .root(self.tsm_root)
-            .privlevel(self.vmpl)
-            .backoff(self.backoff)
-            .open_timeout(self.open_timeout)
-            .clock(self.clock);
-        Ok(SnpProvider { source: Source::Tsm(tsm.open()?) })
+        Ok(SnpProvider { source: Source::Tsm(self.tsm.privlevel(self.vmpl).open()?) })
     }
 
     fn open_guest(
@@ -273,8 +233,8 @@ impl SnpProviderBuilder {
                 format!("VMPL: expected 0 to 3, found {vmpl}"),
             ));
         }
-        let worker = Worker::start("attest-sev", self.open_timeout, move || Ok(GuestDevice::new(guest()?, vmpl)))?;
-        Ok(SnpProvider { source: Source::Guest { worker, backoff: self.backoff, clock: self.clock } })
+        let worker = Worker::start("attest-sev", self.tsm.open_timeout, move || Ok(GuestDevice::new(guest()?, vmpl)))?;
+        Ok(SnpProvider { source: Source::Guest { worker, backoff: self.tsm.backoff, clock: self.tsm.clock } })
     }
 }
 

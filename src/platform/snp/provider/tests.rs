@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use sev::error::{FirmwareError, SevError, UserApiError, VmmError};
 

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::super::cert::VekKind;
 use super::super::roots::Roots;
 use super::super::tcb::{Product, Tcb};
-use super::der::{bit_string, element, extension, ia5, integer, name, sequence, time};
 use crate::crypto::sha384;
 use crate::crypto::snp::sign::{EcKey, RsaKey};
 use crate::crypto::snp::{PSS_SHA384, PSS_SHA384_EXPLICIT_TRAILER};
+use crate::platform::der::write::{bit_string, element, extension, ia5, integer, sequence, time};
 
 /// A certificate authority with the structure of AMD's and keys of its own, which everybody knows.
 ///
@@ -369,4 +369,20 @@ fn authority_key_id(key: &RsaKey) -> Vec<u8> {
 /// A day in January or December, this many years of 365.25 days after the start of 2020.
 fn from_2020(years: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800 + years * 31_557_600)
+}
+
+/// A name as AMD's certificates spell it, with this common name.
+fn name(common_name: &str) -> Vec<u8> {
+    let part = |attribute: u8, tag: u8, text: &str| {
+        let oid = element(0x06, &[&[0x55, 0x04, attribute]]);
+        element(0x31, &[&sequence(&[&oid, &element(tag, &[text.as_bytes()])])])
+    };
+    sequence(&[
+        &part(11, 0x0c, "Engineering"),
+        &part(6, 0x13, "US"),
+        &part(7, 0x0c, "Santa Clara"),
+        &part(8, 0x0c, "CA"),
+        &part(10, 0x0c, "Advanced Micro Devices"),
+        &part(3, 0x0c, common_name),
+    ])
 }

@@ -23,7 +23,6 @@
 //! ```
 
 mod authority;
-pub(in crate::platform) mod der;
 mod guest;
 
 pub use self::authority::{Authority, PssEncoding, SimulatedAmd, VekSpec};

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
-use super::{EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
-use crate::time::{Clock, SystemClock};
+use super::{EndorsementError, VekId, VekRequest, VekSource};
+use crate::platform::endorser::Failures;
+use crate::time::Clock;
 
 /// Keeps the certificates of another source in memory, by product, chip id and reported TCB.
 ///
@@ -27,86 +28,42 @@ use crate::time::{Clock, SystemClock};
 pub struct MemoryVeks<S> {
     source: S,
     found: Cache<VekId, Bytes>,
-    failed: Cache<VekId, Failure>,
-    negative_ttl: Duration,
-    clock: Arc<dyn Clock>,
-}
-
-#[derive(Clone)]
-struct Failure {
-    error: EndorsementError,
-    /// Monotonic time.
-    until: Duration,
+    failed: Failures<VekId>,
 }
 
 const CAPACITY: usize = 1024;
-const UNAVAILABLE_TTL: Duration = Duration::from_secs(1);
-const LONGEST_TTL: Duration = Duration::from_secs(5 * 60);
 
 impl<S> MemoryVeks<S> {
     /// Keeps what `source` finds.
     pub fn new(source: S) -> Self {
-        Self {
-            source,
-            found: Cache::new(CAPACITY),
-            failed: Cache::new(CAPACITY),
-            negative_ttl: Duration::from_secs(60),
-            clock: Arc::new(SystemClock),
-        }
+        Self { source, found: Cache::new(CAPACITY), failed: Failures::new(CAPACITY) }
     }
 
     /// How many certificates, and how many failures, are kept at most.
     #[must_use]
     pub fn with_capacity(mut self, certificates: NonZeroUsize) -> Self {
         self.found = Cache::new(certificates.get());
-        self.failed = Cache::new(certificates.get());
+        self.failed.set_capacity(certificates.get());
         self
     }
 
     /// How long a certificate that was not found, or was refused, is not asked for again.
     #[must_use]
     pub fn with_negative_ttl(mut self, ttl: Duration) -> Self {
-        self.negative_ttl = ttl;
+        self.failed.ttl = ttl;
         self
     }
 
     /// Takes time from `clock`.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.failed.clock = Arc::new(clock);
         self
     }
 
     /// The source below.
     pub fn get_ref(&self) -> &S {
         &self.source
-    }
-
-    /// The failure that is remembered for `id`, if its time has not passed.
-    fn remembered(&self, id: &VekId) -> Option<EndorsementError> {
-        let failure = self.failed.get(id)?;
-        let now = self.clock.now().monotonic;
-        if failure.until <= now {
-            return None;
-        }
-        Some(match failure.error.kind() {
-            EndorsementErrorKind::RateLimited { .. } => {
-                failure.error.with_kind(EndorsementErrorKind::RateLimited { retry_after: failure.until - now })
-            }
-            _ => failure.error,
-        })
-    }
-
-    fn remember(&self, id: VekId, error: EndorsementError) {
-        let ttl = match error.kind() {
-            EndorsementErrorKind::RateLimited { retry_after } => retry_after.min(LONGEST_TTL),
-            EndorsementErrorKind::Unavailable => UNAVAILABLE_TTL,
-            EndorsementErrorKind::NotFound | EndorsementErrorKind::Refused | EndorsementErrorKind::Configuration => {
-                self.negative_ttl
-            }
-        };
-        let until = self.clock.now().monotonic.saturating_add(ttl);
-        self.failed.insert(id, Failure { error, until });
     }
 }
 
@@ -135,7 +92,7 @@ impl<S: VekSource> VekSource for MemoryVeks<S> {
                 },
                 Err(guard) => guard,
             };
-            if let Some(error) = self.remembered(&id) {
+            if let Some(error) = self.failed.remembered(&id) {
                 return Err(error);
             }
             return match self.fetch(request).await {
@@ -145,7 +102,7 @@ impl<S: VekSource> VekSource for MemoryVeks<S> {
                     Ok(der)
                 }
                 Err(error) => {
-                    self.remember(id, error.clone());
+                    self.failed.remember(id, error.clone());
                     Err(error)
                 }
             };
@@ -171,6 +128,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::platform::endorser::EndorsementErrorKind;
     use crate::platform::snp::{Product, RawTcb};
     use crate::time::ManualClock;
     use crate::verifier::{VerifyError, VerifyErrorKind};
@@ -288,7 +246,6 @@ mod tests {
             (EndorsementErrorKind::Refused, 60 * second),
             (EndorsementErrorKind::Unavailable, second),
             (EndorsementErrorKind::RateLimited { retry_after }, retry_after),
-            (EndorsementErrorKind::RateLimited { retry_after: Duration::MAX }, LONGEST_TTL),
         ] {
             let clock = ManualClock::new();
             let cache = MemoryVeks::new(Scripted::new(Err(kind))).with_clock(clock.clone());

@@ -2,7 +2,6 @@
 
 mod crl;
 mod directory;
-mod error;
 mod kds;
 mod memory;
 mod request;
@@ -15,10 +14,10 @@ use bytes::Bytes;
 
 pub use self::crl::{CrlRefresh, CrlRefresher, CrlRequest, CrlSink, CrlSource, CrlState};
 pub use self::directory::{EndorsementDirectory, NoSource};
-pub use self::error::{EndorsementError, EndorsementErrorKind};
 pub use self::kds::KdsClient;
 pub use self::memory::MemoryVeks;
 pub use self::request::{VekId, VekRequest};
+pub use crate::platform::endorser::{EndorsementError, EndorsementErrorKind};
 
 /// Finds the VCEK certificate of a report that came without one.
 ///

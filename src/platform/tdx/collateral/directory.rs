@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 
-use super::{Collateral, CollateralError, CollateralErrorKind, CollateralSource, InvalidCollateral, PlatformId};
+use super::{Collateral, CollateralRequest, CollateralSource, InvalidCollateral, PlatformId};
+use crate::platform::endorser::{EndorsementError, EndorsementErrorKind};
 use crate::report::Hex;
 
 /// Reads collateral from `DIR/<fmspc>-<ca>/`, such as `90c06f000000-platform/`: six files, as
@@ -32,22 +32,22 @@ impl CollateralDirectory {
 
 #[async_trait]
 impl CollateralSource for CollateralDirectory {
-    async fn collateral(&self, platform: &PlatformId, _: SystemTime) -> Result<Arc<Collateral>, CollateralError> {
-        let dir = self.dir_of(platform);
+    async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError> {
+        let dir = self.dir_of(&request.platform());
         let shown = dir.display().to_string();
         let read = tokio::task::spawn_blocking(move || Collateral::from_dir(dir)).await;
         let outcome = read.map_err(|error| {
-            CollateralError::new(CollateralErrorKind::Unavailable, "reading was cut short").with_source(error)
+            EndorsementError::with_source(EndorsementErrorKind::Unavailable, "reading was cut short", error)
         })?;
         outcome.map(Arc::new).map_err(|error| {
             let kind = match &error {
                 InvalidCollateral::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                    CollateralErrorKind::NotFound
+                    EndorsementErrorKind::NotFound
                 }
-                InvalidCollateral::File { .. } => CollateralErrorKind::Unavailable,
-                _ => CollateralErrorKind::Invalid,
+                InvalidCollateral::File { .. } => EndorsementErrorKind::Unavailable,
+                _ => EndorsementErrorKind::Refused,
             };
-            CollateralError::new(kind, format!("{shown}: {error}")).with_source(error)
+            EndorsementError::with_source(kind, format!("{shown}: {error}"), error)
         })
     }
 }

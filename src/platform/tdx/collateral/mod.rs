@@ -9,6 +9,8 @@
 mod directory;
 mod memory;
 mod pcs;
+mod refresh;
+mod request;
 mod source;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -20,15 +22,17 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::der::crl_window;
 use super::encoding::rfc3339;
+use super::x509::crl_window;
 use crate::platform::hex::hex_bytes;
 use crate::report::Hex;
 
 pub use self::directory::CollateralDirectory;
 pub use self::memory::MemoryCollateral;
 pub use self::pcs::PcsClient;
-pub use self::source::{CollateralError, CollateralErrorKind, CollateralSource, OrElse, PckCa, PlatformId};
+pub use self::refresh::{CollateralRefresh, CollateralRefresher, CollateralState};
+pub use self::request::{CollateralRequest, PckCa, PlatformId};
+pub use self::source::{CollateralSource, OrElse};
 
 /// Most bytes that one response of Intel's service may have; CRLs are the longest.
 pub(super) const MAX_PART_LEN: usize = 1024 * 1024;

@@ -60,6 +60,7 @@ impl TdxPolicy {
         let appraisal = Appraisal {
             verdict,
             evaluation_number: details.tcb_evaluation_data_number,
+            collateral_until: details.valid_until,
             valid_until: details.valid_until,
         };
         let subject = Subject { body: &details.td_report, platform: &details.platform, appraisal: &appraisal, now };
@@ -73,11 +74,7 @@ impl TdxPolicy {
         let mut rules = Rules { outcomes: Vec::new(), all: false };
         match self.apply(subject, &mut rules)? {
             Some(measurement) if rules.outcomes.is_empty() => Ok(measurement.name.as_deref()),
-            _ => {
-                let failed = rules.outcomes.into_iter();
-                let failed = failed.map(|outcome| FailedRule::new(outcome.rule, outcome.expected, outcome.found));
-                Err(VerifyError::failed(VerifyErrorKind::Policy, failed.collect()))
-            }
+            _ => Err(rules.refusal()),
         }
     }
 
@@ -154,6 +151,20 @@ impl TdxPolicy {
         found
     }
 
+    /// Whether collateral is new enough by its `tcbEvaluationDataNumber`: the one rule that newer collateral can mend.
+    pub(in crate::platform::tdx) fn check_floor(&self, appraisal: &Appraisal) -> Result<(), VerifyError> {
+        let mut rules = Rules { outcomes: Vec::new(), all: false };
+        self.judge_floor(appraisal, &mut rules);
+        if rules.outcomes.is_empty() { Ok(()) } else { Err(rules.refusal()) }
+    }
+
+    fn judge_floor(&self, appraisal: &Appraisal, rules: &mut Rules) {
+        if let Some(floor) = self.min_evaluation_number {
+            let found = appraisal.evaluation_number;
+            rules.visit("min-tcb-evaluation-data-number", found >= floor, || format!("at least {floor}"), || found);
+        }
+    }
+
     fn judge_tcb(&self, subject: &Subject<'_>, rules: &mut Rules) {
         let verdict = &subject.appraisal.verdict;
         let accepted = |entry: &&super::AcceptedStatus| {
@@ -182,10 +193,7 @@ impl TdxPolicy {
             let found = || if absent { "not among the advisories" } else { denied.as_str() };
             rules.visit("denied-advisories", absent, || format!("not {denied}"), found);
         }
-        if let Some(floor) = self.min_evaluation_number {
-            let found = subject.appraisal.evaluation_number;
-            rules.visit("min-tcb-evaluation-data-number", found >= floor, || format!("at least {floor}"), || found);
-        }
+        self.judge_floor(subject.appraisal, rules);
     }
 }
 
@@ -207,6 +215,12 @@ struct Rules {
 }
 
 impl Rules {
+    fn refusal(self) -> VerifyError {
+        let failed = self.outcomes.into_iter();
+        let failed = failed.map(|outcome| FailedRule::new(outcome.rule, outcome.expected, outcome.found));
+        VerifyError::failed(VerifyErrorKind::Policy, failed.collect())
+    }
+
     /// Texts are made only where they are kept.
     fn visit<E: fmt::Display, F: fmt::Display>(
         &mut self,

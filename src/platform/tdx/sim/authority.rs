@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::collateral::CollateralSpec;
 use super::{Key, certificate_lifetime};
-use crate::platform::snp::sim::der::{bit_string, element, extension, integer, sequence, time};
+use crate::platform::der::write::{bit_string, element, extension, integer, sequence, time};
 use crate::platform::tdx::chain::{PCK, PLATFORM_CA, PROCESSOR_CA, TCB_SIGNER};
 use crate::platform::tdx::collateral::{PckCa, PlatformId};
-use crate::platform::tdx::der::SGX_EXTENSION;
 use crate::platform::tdx::pck::Platform;
+use crate::platform::tdx::x509::SGX_EXTENSION;
 
 const ROOT_NAME: &str = "Simulated Intel SGX Root CA";
 const ROOT: &[u8] = include_bytes!("root.der");

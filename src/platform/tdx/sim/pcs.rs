@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower_service::Service;
@@ -22,6 +23,10 @@ use crate::report::Hex;
 pub enum PcsFault {
     /// Another status, with an empty body.
     Status(StatusCode),
+    /// Another status with `Retry-After`, in seconds.
+    RetryAfter(StatusCode, u64),
+    /// Half of the body, as if it were all.
+    Truncated,
     /// Two megabytes of body.
     Oversized,
     /// No issuer chain in the header.
@@ -105,10 +110,19 @@ impl SimulatedPcs {
         let response = match (fault, found) {
             (Some(PcsFault::Hang), _) => return None,
             (Some(PcsFault::Status(status)), _) => Response::builder().status(status).body(Full::default()),
-            (None, None) => Response::builder().status(StatusCode::NOT_FOUND).body(Full::default()),
+            (Some(PcsFault::RetryAfter(status, seconds)), _) => {
+                Response::builder().status(status).header(RETRY_AFTER, seconds).body(Full::default())
+            }
+            (None | Some(PcsFault::Truncated), None) => {
+                Response::builder().status(StatusCode::NOT_FOUND).body(Full::default())
+            }
             (Some(PcsFault::Oversized), _) => Response::builder().body(Full::from(vec![b' '; 2 << 20])),
             (Some(PcsFault::Garbage), _) => Response::builder().body(Full::from("<html>")),
             (Some(PcsFault::NoChain), Some((body, ..))) => Response::builder().body(Full::from(body)),
+            (Some(PcsFault::Truncated), Some((mut body, header, chain))) => {
+                body.truncate(body.len() / 2);
+                Response::builder().header(header, chain).body(Full::from(body))
+            }
             (Some(PcsFault::NoChain), None) => Response::builder().body(Full::default()),
             (None, Some((body, header, chain))) => Response::builder().header(header, chain).body(Full::from(body)),
         };

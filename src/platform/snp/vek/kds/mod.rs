@@ -22,18 +22,13 @@
 //! # Ok::<(), tower_attest::platform::snp::vek::EndorsementError>(())
 //! ```
 
-mod gate;
-mod response;
 mod url;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,15 +37,12 @@ use http_body::Body;
 use http_body_util::Empty;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use self::gate::Gate;
-use self::response::Failure;
 use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekRequest, VekSource};
 use crate::error::BoxError;
+use crate::platform::endorser::{Endorser, base_url, endorser_settings};
 use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product, VekKind};
-use crate::time::{Clock, SystemClock};
 
 /// A client of AMD's Key Distribution Service, or of a mirror that speaks the same URLs.
 ///
@@ -73,29 +65,14 @@ use crate::time::{Clock, SystemClock};
 /// After a failure nothing is sent for a while, by any caller: for `Retry-After` where the server names it, else for a
 /// back-off that starts at half a second and doubles. A call whose time does not reach so far fails at once.
 pub struct KdsClient<S> {
-    service: Mutex<S>,
+    endorser: Endorser<S>,
     base_url: Arc<str>,
-    timeout: Duration,
-    attempts: u32,
-    longest_pause: Duration,
-    in_flight: Semaphore,
-    gate: Gate,
-    clock: Arc<dyn Clock>,
 }
 
 impl<S> KdsClient<S> {
     /// A client of AMD's own service over `service`.
     pub fn new(service: S) -> Self {
-        Self {
-            service: Mutex::new(service),
-            base_url: Arc::from(url::AMD),
-            timeout: Duration::from_secs(10),
-            attempts: 3,
-            longest_pause: Duration::from_secs(5 * 60),
-            in_flight: Semaphore::new(8),
-            gate: Gate::default(),
-            clock: Arc::new(SystemClock),
-        }
+        Self { endorser: Endorser::new(service), base_url: Arc::from(url::AMD) }
     }
 
     /// Asks a mirror instead: `http` or `https`, a host, and perhaps a path that stands before `/vcek/v1`.
@@ -107,44 +84,11 @@ impl<S> KdsClient<S> {
     ///
     /// `Configuration` where `url` is no such URL or has a query.
     pub fn with_base_url(mut self, url: &str) -> Result<Self, EndorsementError> {
-        self.base_url = url::base(url)?.into();
+        self.base_url = base_url(url, url::AMD)?.into();
         Ok(self)
     }
 
-    /// Limits one call as a whole: waiting, attempts and pauses.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often one call asks; at least once.
-    #[must_use]
-    pub fn with_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
-        self
-    }
-
-    /// The longest pause after a failure, and the most that a `Retry-After` is believed.
-    #[must_use]
-    pub fn with_longest_pause(mut self, pause: Duration) -> Self {
-        self.longest_pause = pause;
-        self
-    }
-
-    /// How many requests may run at once; at least one. Further calls wait within their own timeout.
-    #[must_use]
-    pub fn with_max_in_flight(mut self, requests: usize) -> Self {
-        self.in_flight = Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS));
-        self
-    }
-
-    /// Takes time from `clock`.
-    #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
+    endorser_settings!();
 
     /// The URL before `/vcek/v1`, without a slash at its end.
     pub fn base_url(&self) -> &str {
@@ -190,74 +134,8 @@ where
 
     /// The body behind `path`, at most `limit` bytes.
     async fn get(&self, path: &str, limit: usize) -> Result<Bytes, EndorsementError> {
-        let deadline = self.clock.now().monotonic.saturating_add(self.timeout);
-        let late = || {
-            let message = format!("no answer to GET {}{path} within {:?}", self.base_url, self.timeout);
-            EndorsementError::new(EndorsementErrorKind::Unavailable, message)
-        };
-        let slot = self.within(deadline, self.in_flight.acquire()).await.ok_or_else(late)?;
-        // The semaphore is never closed.
-        let _slot =
-            slot.map_err(|closed| EndorsementError::with_source(EndorsementErrorKind::Unavailable, "", closed))?;
-        let mut attempt = 1;
-        loop {
-            let now = self.clock.now().monotonic;
-            let pause = self.gate.closed_for(now);
-            if !pause.is_zero() {
-                if now.saturating_add(pause) >= deadline {
-                    return Err(self.gate.refusal(pause));
-                }
-                self.clock.sleep(pause).await;
-            }
-            let entered = self.gate.enter();
-            let outcome = self.within(deadline, self.attempt(path, limit)).await;
-            let failure = match outcome {
-                Some(Ok(bytes)) => {
-                    self.gate.answered();
-                    return Ok(bytes);
-                }
-                Some(Err(Failure::Final(error))) => {
-                    self.gate.answered();
-                    return Err(error);
-                }
-                Some(Err(Failure::Passing { error, retry_after })) => (error, retry_after),
-                None => (late(), None),
-            };
-            let (error, retry_after) = failure;
-            let now = self.clock.now().monotonic;
-            let pause = self.gate.failed(entered, now, retry_after, self.longest_pause, &error);
-            tracing::warn!(path, attempt, pause_ms = pause.as_millis(), %error, "snp.kds.failed");
-            if attempt >= self.attempts || now.saturating_add(pause) >= deadline {
-                return Err(error);
-            }
-            attempt += 1;
-        }
-    }
-
-    async fn attempt(&self, path: &str, limit: usize) -> Result<Bytes, Failure> {
-        let uri = format!("{}{path}", self.base_url);
-        let request = Request::get(&uri).body(Empty::new()).map_err(|error| {
-            Failure::Final(EndorsementError::with_source(EndorsementErrorKind::Configuration, uri.clone(), error))
-        })?;
-        let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let broken = |error: S::Error| {
-            let message = format!("GET {uri} failed");
-            Failure::passing(EndorsementError::with_source(EndorsementErrorKind::Unavailable, message, error))
-        };
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(broken)?;
-        let response = service.call(request).await.map_err(broken)?;
-        response::read(response, &uri, limit, self.longest_pause, self.clock.now().wall).await
-    }
-
-    /// The output of `future`, or `None` at `deadline`.
-    async fn within<F: Future>(&self, deadline: Duration, future: F) -> Option<F::Output> {
-        let mut timer = self.clock.sleep(deadline.saturating_sub(self.clock.now().monotonic));
-        let mut future = std::pin::pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-        })
-        .await
+        let url = format!("{}{path}", self.base_url);
+        Ok(self.endorser.get(&url, limit, self.endorser.deadline()).await?.body)
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use http::Uri;
-
-use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind, VekId};
+use crate::platform::snp::vek::VekId;
 use crate::platform::snp::{Product, VekKind};
 use crate::report::Hex;
 
@@ -36,22 +34,6 @@ pub(super) fn cert_chain(product: Product, kind: VekKind) -> String {
     format!("/{kind}/v1/{product}/cert_chain")
 }
 
-/// A base URL in the form in which paths are put behind it.
-pub(super) fn base(url: &str) -> Result<String, EndorsementError> {
-    let refuse = |found: &str| {
-        let message = format!("expected a base URL such as {AMD}, found {url:?}{found}");
-        EndorsementError::new(EndorsementErrorKind::Configuration, message)
-    };
-    let uri: Uri = url.parse().map_err(|_| refuse(""))?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        return Err(refuse(": neither http nor https with a host"));
-    }
-    if uri.query().is_some() {
-        return Err(refuse(" with a query"));
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,17 +60,5 @@ mod tests {
         assert_eq!(crl(Product::Genoa), "/vcek/v1/Genoa/crl");
         assert_eq!(cert_chain(Product::Turin, VekKind::Vcek), "/vcek/v1/Turin/cert_chain");
         assert_eq!(cert_chain(Product::Milan, VekKind::Vlek), "/vlek/v1/Milan/cert_chain");
-    }
-
-    #[test]
-    fn a_base_url_is_http_or_https_with_a_host_and_without_a_query() {
-        assert_eq!(base("https://kds.example/").unwrap(), "https://kds.example");
-        assert_eq!(base("http://127.0.0.1:80/mirror/amd/").unwrap(), "http://127.0.0.1:80/mirror/amd");
-        for url in
-            ["", "kds.example", "ftp://kds.example", "https://", "/vcek", "https://kds.example?x=1", "https://a b"]
-        {
-            let error = base(url).unwrap_err();
-            assert_eq!(error.kind(), EndorsementErrorKind::Configuration, "{url:?}");
-        }
     }
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use super::{CrlRequest, CrlSink, CrlSource};
+use crate::platform::endorser::{AbortOnDrop, LONGEST_SLEEP, Plan, SHORTEST};
 use crate::platform::snp::Product;
 use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind};
-use crate::time::{Clock, Now, SystemClock};
+use crate::time::{Clock, SystemClock};
 
 /// Sets up a background task that keeps the revocation lists of some products new.
 ///
@@ -27,11 +27,6 @@ pub struct CrlRefresher<S> {
     interval: Duration,
     clock: Arc<dyn Clock>,
 }
-
-const SHORTEST: Duration = Duration::from_secs(60);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
-/// A machine's monotonic clock may stand still while it sleeps; the wall clock is looked at this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5 * 60);
 
 impl<S: CrlSource + 'static> CrlRefresher<S> {
     /// Takes the lists of `products` from `source`.
@@ -103,61 +98,11 @@ impl<S: CrlSource + 'static> CrlRefresher<S> {
     }
 }
 
-/// When one list is renewed next, by both clocks.
-struct Plan {
-    due: Now,
-    failures: u32,
-}
-
-impl Plan {
-    fn due_at(due: Now) -> Self {
-        Self { due, failures: 0 }
-    }
-
-    fn is_due(&self, now: Now) -> bool {
-        now.wall >= self.due.wall || now.monotonic >= self.due.monotonic
-    }
-
-    fn wait(&self, now: Now) -> Duration {
-        let by_wall = self.due.wall.duration_since(now.wall).unwrap_or_default();
-        by_wall.min(self.due.monotonic.saturating_sub(now.monotonic))
-    }
-
-    fn next(&mut self, outcome: &Result<SystemTime, EndorsementError>, now: Now, interval: Duration) -> Duration {
-        let wait = match outcome {
-            Ok(next_update) => {
-                self.failures = 0;
-                let left = next_update.duration_since(now.wall).unwrap_or_default();
-                interval.min(left / 2).max(SHORTEST)
-            }
-            Err(error) => {
-                let back_off = SHORTEST.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACK_OFF);
-                self.failures = self.failures.saturating_add(1);
-                let asked = match error.kind() {
-                    EndorsementErrorKind::RateLimited { retry_after } => retry_after,
-                    _ => Duration::ZERO,
-                };
-                back_off.max(asked).min(interval)
-            }
-        };
-        self.due = Now { wall: now.wall + wait, monotonic: now.monotonic.saturating_add(wait) };
-        wait
-    }
-}
-
 /// A running [`CrlRefresher`]. The task ends with the last clone of this handle.
 #[derive(Clone)]
 pub struct CrlRefresh {
     states: watch::Receiver<Vec<CrlState>>,
     _task: Arc<AbortOnDrop>,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl CrlRefresh {

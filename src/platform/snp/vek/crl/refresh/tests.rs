@@ -5,31 +5,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::*;
-use crate::time::{ManualClock, Sleep};
+use crate::platform::endorser::testing::PausedClock;
+use crate::time::ManualClock;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-
-/// A clock whose manual time follows tokio's paused time.
-#[derive(Debug, Clone)]
-struct PausedClock(Instant);
-
-impl PausedClock {
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for PausedClock {
-    fn now(&self) -> Now {
-        let monotonic = self.0.elapsed();
-        Now { wall: SystemTime::UNIX_EPOCH + monotonic, monotonic }
-    }
-
-    fn sleep(&self, duration: Duration) -> Sleep {
-        ManualClock::new().sleep(duration)
-    }
-}
 
 /// Notes when it was asked, in seconds since the start, and answers in turn; the last answer stays.
 #[derive(Debug)]
@@ -83,7 +63,7 @@ impl CrlSink for Sink {
 }
 
 fn refresher(source: &Arc<Scripted>) -> CrlRefresher<Arc<Scripted>> {
-    CrlRefresher::new(Arc::clone(source), [Product::Milan]).with_clock(PausedClock::start())
+    CrlRefresher::new(Arc::clone(source), [Product::Milan]).with_clock(PausedClock::starting_at(0))
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +170,7 @@ async fn each_product_has_its_own_list_and_plan() {
     let source = Scripted::new(&[Ok(b"good"), Err(EndorsementErrorKind::Unavailable), Ok(b"good")]);
     let sink = Sink::new(1000 * HOUR);
     let refresher = CrlRefresher::new(Arc::clone(&source), [Product::Milan, Product::Genoa]);
-    let refresh = refresher.with_clock(PausedClock::start()).spawn(&sink);
+    let refresh = refresher.with_clock(PausedClock::starting_at(0)).spawn(&sink);
     refresh.first_round().await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(source.asked(), [0, 0, 60], "Genoa alone is tried again");

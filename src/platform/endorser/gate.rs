@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::{EndorsementError, EndorsementErrorKind};
 use crate::crypto;
-use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind};
 
 /// The pause after the first failure; each further failure in a row doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -61,7 +61,7 @@ impl EndorsementError {
     }
 
     /// The same failure under another kind.
-    pub(super) fn with_kind(mut self, kind: EndorsementErrorKind) -> Self {
+    pub(crate) fn with_kind(mut self, kind: EndorsementErrorKind) -> Self {
         self.kind = kind;
         self
     }

@@ -1,4 +1,4 @@
-//! What an HTTP response of the service means.
+//! What an HTTP response of an endorser means.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::{EndorsementError, EndorsementErrorKind};
 use crate::error::BoxError;
-use crate::platform::snp::vek::{EndorsementError, EndorsementErrorKind};
 
 /// Why one attempt brought nothing.
 #[derive(Debug)]
@@ -25,21 +25,30 @@ impl Failure {
     }
 }
 
-/// The body of a 200, of at most `limit` bytes.
+/// A response with status 200.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    #[cfg_attr(not(feature = "tdx"), expect(dead_code, reason = "Intel alone puts issuer chains into headers"))]
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// A 200 with a body of at most `limit` bytes.
 pub(super) async fn read<B>(
     response: Response<B>,
     uri: &str,
     limit: usize,
     longest_pause: Duration,
     now: SystemTime,
-) -> Result<Bytes, Failure>
+) -> Result<Answer, Failure>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    judge(response.status(), response.headers(), uri, longest_pause, now)?;
-    match Limited::new(response.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
+    let (head, body) = response.into_parts();
+    judge(head.status, &head.headers, uri, longest_pause, now)?;
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(Answer { headers: head.headers, body: body.to_bytes() }),
         Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("expected at most {limit} bytes from {uri}, found more");
             Err(Failure::Final(EndorsementError::new(EndorsementErrorKind::Refused, message)))
@@ -103,6 +112,42 @@ mod tests {
         let now = httpdate::parse_http_date("Thu, 26 Nov 2026 12:00:00 GMT").unwrap();
         let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]);
         retry_after(&headers, now)
+    }
+
+    async fn judged(status: u16) -> Result<Bytes, Failure> {
+        let response = Response::builder().status(status).body(http_body_util::Full::<Bytes>::default()).unwrap();
+        read(response, "u", 100, Duration::MAX, SystemTime::UNIX_EPOCH).await.map(|answer| answer.body)
+    }
+
+    #[tokio::test]
+    async fn answers_that_will_stay_the_same_are_final() {
+        for (status, expected) in [
+            (404, EndorsementErrorKind::NotFound),
+            (410, EndorsementErrorKind::NotFound),
+            (204, EndorsementErrorKind::Refused),
+            (206, EndorsementErrorKind::Refused),
+            (301, EndorsementErrorKind::Refused),
+            (302, EndorsementErrorKind::Refused),
+            (308, EndorsementErrorKind::Refused),
+            (400, EndorsementErrorKind::Refused),
+            (401, EndorsementErrorKind::Refused),
+            (403, EndorsementErrorKind::Refused),
+        ] {
+            let outcome = judged(status).await;
+            assert!(
+                matches!(&outcome, Err(Failure::Final(error)) if error.kind() == expected),
+                "{status}: {outcome:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn server_errors_and_request_timeouts_may_pass() {
+        for status in [408, 500, 502, 503, 504, 599] {
+            let outcome = judged(status).await;
+            let unavailable = EndorsementErrorKind::Unavailable;
+            assert!(matches!(&outcome, Err(Failure::Passing { error, .. }) if error.kind() == unavailable), "{status}");
+        }
     }
 
     #[test]

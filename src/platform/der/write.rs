@@ -1,6 +1,8 @@
-//! Writes DER: the little that AMD's certificates and revocation lists need.
+//! Writes DER: the little that simulated certificates and revocation lists need.
 
 use std::time::SystemTime;
+
+use crate::platform::calendar::date_and_clock;
 
 /// An element with this tag around the parts.
 pub(in crate::platform) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -43,27 +45,9 @@ pub(in crate::platform) fn extension(oid: &[u8], critical: bool, value: &[u8]) -
     sequence(&[&element(0x06, &[oid]), critical, &element(0x04, &[value])])
 }
 
-/// A name as AMD's certificates spell it, with this common name.
-pub(in crate::platform) fn name(common_name: &str) -> Vec<u8> {
-    let part = |attribute: u8, tag: u8, text: &str| {
-        let oid = element(0x06, &[&[0x55, 0x04, attribute]]);
-        element(0x31, &[&sequence(&[&oid, &element(tag, &[text.as_bytes()])])])
-    };
-    sequence(&[
-        &part(11, 0x0c, "Engineering"),
-        &part(6, 0x13, "US"),
-        &part(7, 0x0c, "Santa Clara"),
-        &part(8, 0x0c, "CA"),
-        &part(10, 0x0c, "Advanced Micro Devices"),
-        &part(3, 0x0c, common_name),
-    ])
-}
-
 /// UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5). Times before 1970 become 1970.
 pub(in crate::platform) fn time(time: SystemTime) -> Vec<u8> {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let ([year, month, day], [hour, minute, second]) = date_and_clock(time);
     let rest = format!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
     if year < 2050 {
         element(0x17, &[format!("{:02}{rest}", year % 100).as_bytes()])
@@ -72,29 +56,9 @@ pub(in crate::platform) fn time(time: SystemTime) -> Vec<u8> {
     }
 }
 
-/// Year, month and day of a count of days since 1970.
-fn date(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::der::{INTEGER, Reader, small_integer};
+    use super::super::{INTEGER, Reader};
     use super::*;
 
     #[test]
@@ -103,9 +67,8 @@ mod tests {
             let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             assert_eq!(Reader::new(&time(at)).time(), Some(at), "{seconds}");
         }
-        for value in 0..=255 {
-            let der = integer(u64::from(value));
-            assert_eq!(Reader::new(&der).expect(INTEGER).and_then(small_integer), Some(value));
+        for (value, expected) in [(0, &[0][..]), (0x7f, &[0x7f]), (0x80, &[0, 0x80]), (0x0100, &[1, 0])] {
+            assert_eq!(Reader::new(&integer(value)).expect(INTEGER), Some(expected));
         }
         assert_eq!(integer(0x01_0000), [2, 3, 1, 0, 0]);
     }
