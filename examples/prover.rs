@@ -1,9 +1,9 @@
 //! The main job: a client sends a secret witness to a delegated prover over gRPC and knows which program answered.
 //!
-//! Everything runs on loopback with a simulated SEV-SNP machine. First a verified call, then each attack by a man in
-//! the middle and the reason for which it is refused. Exits with an error if anything turns out otherwise.
+//! Everything runs on loopback with a simulated machine, SEV-SNP or TDX. First a verified call, then each attack by a man
+//! in the middle and the reason for which it is refused. Exits with an error if anything turns out otherwise.
 //!
-//! `cargo run --all-features --example prover`
+//! `cargo run --all-features --example prover [-- --platform snp|tdx]`
 
 #![allow(unreachable_pub)]
 
@@ -11,6 +11,8 @@
 mod prover;
 #[path = "support/relay.rs"]
 mod relay;
+#[path = "support/tee.rs"]
+mod tee;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -21,11 +23,10 @@ use prost::Message;
 use prover::api::prover_client::ProverClient;
 use prover::api::{Proof, ProveRequest};
 use relay::Attack;
+use tee::Tee;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 use tower::ServiceBuilder;
-use tower_attest::snp::sim::{SimProvider, SimulatedAmd, SimulatedGuest};
-use tower_attest::snp::{Product, SnpPolicy, SnpVerifier};
 use tower_attest::{Attest, AttestError, AttestLayer, Attester, ErrorKind, VerifiedReport};
 
 const NAME: &str = "prover.example";
@@ -36,12 +37,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let amd = SimulatedAmd::new();
-    let server = start_server(PROGRAM).await?;
-    let twin = start_server(PROGRAM).await?;
+    let tee = Tee::from_arguments(std::env::args().skip(1))?;
+    let server = start_server(tee, PROGRAM).await?;
+    let twin = start_server(tee, PROGRAM).await?;
 
-    println!("A verified call (gRPC on loopback, simulated SEV-SNP)");
-    let mut client = connect(server, &amd, PROGRAM).await?;
+    println!("A verified call (gRPC on loopback, simulated {tee})");
+    let mut client = connect(server, tee, PROGRAM).await?;
     let (cold, reply) = timed(prove(&mut client)).await;
     show(&reply?);
     let mut warm = Duration::MAX;
@@ -67,25 +68,25 @@ async fn main() -> Result<()> {
         println!("  {attack:<28} {}", shortened(line.unwrap_or_else(|wrong| format!("FAILED: {wrong}"))));
     };
 
-    let mut client = connect(through(Attack::Strip).await?, &amd, PROGRAM).await?;
+    let mut client = connect(through(Attack::Strip).await?, tee, PROGRAM).await?;
     expect("report stripped", prove(&mut client).await, ErrorKind::NoReport { status: 200 });
 
-    let mut client = connect(through(Attack::Replay).await?, &amd, PROGRAM).await?;
+    let mut client = connect(through(Attack::Replay).await?, tee, PROGRAM).await?;
     prove(&mut client).await?;
     expect("report replayed", prove(&mut client).await, ErrorKind::BadSignature);
 
-    let mut client = connect(through(Attack::KeysOfAnotherServer(twin)).await?, &amd, PROGRAM).await?;
+    let mut client = connect(through(Attack::KeysOfAnotherServer(twin)).await?, tee, PROGRAM).await?;
     expect("keys of another server", prove(&mut client).await, ErrorKind::UnknownKeys);
 
-    let mut client = connect(server, &amd, ANOTHER_PROGRAM).await?;
+    let mut client = connect(server, tee, ANOTHER_PROGRAM).await?;
     expect("wrong measurement", prove(&mut client).await, ErrorKind::Refused);
 
-    let mut client = connect(through(Attack::AnotherNonce).await?, &amd, PROGRAM).await?;
+    let mut client = connect(through(Attack::AnotherNonce).await?, tee, PROGRAM).await?;
     expect("a report for another nonce", prove(&mut client).await, ErrorKind::Stale);
 
     println!("\nWhat Presence does not cover");
     let forged = Proof { bytes: b"a proof of the relay's own".to_vec() };
-    let mut client = connect(through(Attack::SwapBody(grpc_frame(&forged))).await?, &amd, PROGRAM).await?;
+    let mut client = connect(through(Attack::SwapBody(grpc_frame(&forged))).await?, tee, PROGRAM).await?;
     let swapped = prove(&mut client).await?;
     let who = VerifiedReport::of(&swapped).ok_or("no verified report")?;
     if swapped.get_ref() != &forged || who.response_intact() {
@@ -96,16 +97,14 @@ async fn main() -> Result<()> {
     if failures > 0 { Err(format!("{failures} attacks were not refused as expected").into()) } else { Ok(()) }
 }
 
-async fn start_server(measurement: [u8; 48]) -> Result<SocketAddr> {
-    let provider = SimProvider::new(SimulatedGuest::new(Product::Genoa).with_measurement(measurement));
-    let attester = Attester::builder(provider).name(NAME).start().await?;
+async fn start_server(tee: Tee, measurement: [u8; 48]) -> Result<SocketAddr> {
+    let attester = Attester::builder(tee.provider(measurement)).name(NAME).start().await?;
     Ok(prover::serve(attester).await?)
 }
 
-async fn connect(to: SocketAddr, amd: &SimulatedAmd, measurement: [u8; 48]) -> Result<ProverClient<Attest<Channel>>> {
-    let verifier = SnpVerifier::trusting_simulator(SnpPolicy::pin(measurement), amd);
+async fn connect(to: SocketAddr, tee: Tee, measurement: [u8; 48]) -> Result<ProverClient<Attest<Channel>>> {
     let channel = Endpoint::new(format!("http://{to}"))?.connect().await?;
-    let layer = AttestLayer::new(verifier).accept_presence().name(NAME);
+    let layer = AttestLayer::new(tee.verifier(measurement)).accept_presence().name(NAME);
     Ok(ProverClient::new(ServiceBuilder::new().layer(layer).service(channel)))
 }
 
@@ -123,8 +122,10 @@ fn show(reply: &Response<Proof>) {
     let Some(who) = VerifiedReport::of(reply) else { return };
     println!("  proof        {}", hex::encode(&reply.get_ref().bytes));
     println!("  measurement  {} ({})", hex::encode(who.measurement()), who.measurement_name().unwrap_or("unnamed"));
-    for fact in ["product", "tcb", "chip"] {
-        println!("  {fact:<12} {}", who.fact(fact).unwrap_or("-"));
+    for fact in ["product", "fmspc", "tcb", "chip"] {
+        if let Some(value) = who.fact(fact) {
+            println!("  {fact:<12} {value}");
+        }
     }
     println!("  strength     {} (the request was secret: {})", who.strength(), who.secret_before_send());
 }

@@ -19,4 +19,6 @@ mod http_stacks;
 mod modes;
 mod replicas;
 mod support;
+#[cfg(feature = "tdx")]
+mod tdx;
 mod web;

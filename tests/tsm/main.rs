@@ -25,6 +25,8 @@ mod kernel;
 mod rules;
 #[cfg(feature = "sim")]
 mod snp;
+#[cfg(all(feature = "sim", feature = "tdx"))]
+mod tdx;
 
 /// Mounts the machine, or leaves the test.
 macro_rules! mounted {
