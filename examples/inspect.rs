@@ -10,7 +10,12 @@
 //!
 //! Exit code: 0 accepted, or shown where nothing was to be judged; 1 refused; 2 unreadable (arguments, files, or a policy
 //! or CRL that cannot be used).
-#![allow(unreachable_pub, dead_code, reason = "the binary's modules; it uses more of them than this does")]
+#![allow(
+    unreachable_pub,
+    unused_imports,
+    dead_code,
+    reason = "the binary's modules; it uses more of them than this does"
+)]
 
 #[path = "../src/bin/tower-attest/failure.rs"]
 mod failure;

@@ -8,6 +8,8 @@
     clippy::expect_used
 )]
 
+mod doctor;
 mod inspect;
+mod policy;
 mod run;
 mod vectors;

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use self::manifest::{Entry, Folder};
-use crate::run::run;
+use crate::run::{Files, run};
 
 /// What a file of this role must be recognised as. `None` for what other tools made of evidence.
 fn expected_kind(entry: &Entry<'_>, role: &str) -> Option<&'static str> {
@@ -104,4 +104,46 @@ fn verdicts_and_exit_codes_are_those_of_the_manifest() {
         judged += 1;
     }
     println!("{judged} agreed");
+}
+
+#[test]
+fn a_policy_made_from_real_evidence_accepts_it() {
+    let Some(folder) = Folder::from_environment() else {
+        println!("skipped: ATTEST_VECTORS is not set");
+        return;
+    };
+    let files = Files::new();
+    let mut agreed = 0;
+    for entry in folder.entries() {
+        let genuine = entry.expected_crypto() == "valid" && !entry.has_flag("debug");
+        let mut by: Vec<OsString> =
+            vec!["--at".into(), humantime::format_rfc3339_seconds(entry.time()).to_string().into()];
+        let mut flag = |name: &str, path: Option<PathBuf>| {
+            if let Some(path) = path {
+                by.extend([name.into(), path.into()]);
+            }
+        };
+        let from = match entry.kind() {
+            "snp" if genuine => {
+                flag("--vek", entry.path("vcek").or_else(|| entry.path("vlek")));
+                flag("--crl", entry.path("crl"));
+                entry.path("report")
+            }
+            "tdx" if genuine && entry.path("tcb_info").is_some() && entry.get("/expected/tcb_status").is_string() => {
+                flag("--collateral", entry.path("tcb_info").map(|path| path.parent().unwrap().to_owned()));
+                entry.path("quote")
+            }
+            _ => continue,
+        };
+        let from = OsString::from(from.unwrap());
+        let new = ["policy".into(), "new".into(), "--from".into(), from.clone()];
+        let written = run(new.iter().chain(&by));
+        assert_eq!(written.code, 0, "{}: {}", entry.id(), written.stderr);
+        let policy = files.write("policy.toml", &written.stdout);
+        let inspect = ["inspect".into(), from, "--policy".into(), policy.into()];
+        let judged = run(inspect.iter().chain(&by));
+        assert_eq!(judged.code, 0, "{}: {}{}", entry.id(), judged.stdout, judged.stderr);
+        agreed += 1;
+    }
+    println!("{agreed} agreed");
 }

@@ -2,10 +2,12 @@
 //!
 //! Each subcommand is a room of its own. This file knows their names and nothing else.
 
+mod doctor;
 #[allow(dead_code, reason = "serve and connect, which use the rest of it, are landing")]
 mod failure;
 mod inspect;
 mod logging;
+mod policy;
 mod policy_file;
 mod show;
 
@@ -27,6 +29,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
+    Policy(policy::Policy),
+    Doctor(doctor::Doctor),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
     cli.logging.start();
     let outcome: Result<ExitCode, failure::Failure> = match cli.command {
         Command::Inspect(inspect) => Ok(inspect.run()),
+        Command::Policy(policy) => policy.run(),
+        Command::Doctor(doctor) => doctor.run(),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

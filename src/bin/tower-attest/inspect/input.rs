@@ -1,7 +1,7 @@
 //! What a file is judged by, as the command line gives it.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -11,7 +11,6 @@ use tower_attest::platform::snp::{CertTable, SigningKey};
 use tower_attest::platform::tdx::Collateral;
 use tower_attest::{Nonce, Report};
 
-use super::recognise::{Artefact, recognise};
 use crate::policy_file::PolicyFile;
 
 /// Longer than anything that this crate reads.
@@ -38,30 +37,7 @@ pub(super) enum Vek {
     Table(Bytes),
 }
 
-/// The files that the command line names.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Paths<'a> {
-    pub(super) vek: Option<&'a Path>,
-    pub(super) crls: &'a [PathBuf],
-    pub(super) collateral: Option<&'a Path>,
-    pub(super) policy: Option<&'a Path>,
-}
-
 impl Judging {
-    /// Reads the files. What else there is to judge by has its default.
-    pub(super) fn read(paths: Paths<'_>) -> Result<Self, String> {
-        Ok(Self {
-            asked: false,
-            vek: paths.vek.map(vek).transpose()?,
-            crls: paths.crls.iter().map(|path| crl(path)).collect::<Result<Vec<_>, _>>()?.concat(),
-            collateral: paths.collateral.map(collateral).transpose()?,
-            policy: paths.policy.map(policy).transpose()?,
-            nonce: None,
-            at: SystemTime::UNIX_EPOCH,
-            simulator: false,
-        })
-    }
-
     /// The same with a verdict, whether or not one was asked for.
     pub(super) fn in_any_case(&self) -> Self {
         Self { asked: true, ..self.clone() }
@@ -102,7 +78,7 @@ pub(super) fn nonce(text: &str) -> Result<NonceArgument, String> {
 }
 
 /// A file, or standard input for `-`: at most 1 MiB.
-pub(super) fn read(path: &Path) -> Result<Bytes, String> {
+pub(crate) fn read(path: &Path) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
@@ -116,34 +92,8 @@ pub(super) fn read(path: &Path) -> Result<Bytes, String> {
     }
 }
 
-/// A certificate that does not parse is not an error here: the page says so, and refuses.
-fn vek(path: &Path) -> Result<Vek, String> {
-    let bytes = read(path).map_err(|error| format!("--vek {}: {error}", path.display()))?;
-    Ok(match recognise(&bytes) {
-        Some(Artefact::Vek(der)) => Vek::Certificate(der),
-        Some(Artefact::CertTable(table)) => Vek::Table(table),
-        _ => Vek::Certificate(bytes),
-    })
-}
-
-fn crl(path: &Path) -> Result<Vec<Bytes>, String> {
-    let bytes = read(path).map_err(|error| format!("--crl {}: {error}", path.display()))?;
-    Ok(match recognise(&bytes) {
-        Some(Artefact::Crls(list)) => list,
-        _ => vec![bytes],
-    })
-}
-
-fn collateral(path: &Path) -> Result<Collateral, String> {
-    let told = |error: String| format!("--collateral {}: {error}", path.display());
-    if path.is_dir() {
-        return Collateral::from_dir(path).map_err(|error| told(error.to_string()));
-    }
-    let json = read(path).map_err(told)?;
-    Collateral::from_json(&json).map_err(|error| told(error.to_string()))
-}
-
-fn policy(path: &Path) -> Result<PolicyFile, String> {
+/// A policy file.
+pub(super) fn policy(path: &Path) -> Result<PolicyFile, String> {
     let told = |error: String| format!("--policy {}: {error}", path.display());
     let text = String::from_utf8(read(path).map_err(told)?.to_vec()).map_err(|error| told(error.to_string()))?;
     PolicyFile::parse(&text).map_err(told)

@@ -1,6 +1,7 @@
 //! `inspect`: shows what a file is and says, and judges it where it is told by what.
 
 mod der;
+mod endorsements;
 mod evidence;
 mod input;
 mod other;
@@ -10,7 +11,6 @@ mod tdx;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Args;
 use tower_attest::{Platform, Report};
@@ -20,6 +20,9 @@ use self::recognise::{Artefact, recognise};
 use crate::failure::{REFUSED, UNDECIDED};
 use crate::policy_file::PolicyFile;
 use crate::show::{self, Format, Page, Section};
+
+pub(crate) use self::endorsements::{Details, Endorsed, Endorsements, NotGenuine};
+pub(crate) use self::input::read;
 
 const EXAMPLES: &str = "\
 One of --vek, --crl, --collateral, --policy, --nonce and --at asks for a
@@ -48,27 +51,14 @@ pub(crate) struct Inspect {
     /// A TDX quote to judge, whatever its content looks like.
     #[arg(long, value_name = "FILE")]
     quote: Option<PathBuf>,
-    /// The VCEK or VLEK certificate that signed the report, or the certificate table that holds it.
-    #[arg(long, value_name = "FILE")]
-    vek: Option<PathBuf>,
-    /// AMD's revocation list, one per product.
-    #[arg(long, value_name = "FILE")]
-    crl: Vec<PathBuf>,
-    /// Intel's collateral: a directory with its six files, or one JSON file.
-    #[arg(long, value_name = "DIR|FILE")]
-    collateral: Option<PathBuf>,
+    #[command(flatten)]
+    endorsements: Endorsements,
     /// The policy that the report must satisfy.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The nonce that evidence must be for: 32 bytes in hexadecimal or base64.
     #[arg(long, value_parser = input::nonce)]
     nonce: Option<input::NonceArgument>,
-    /// The time to judge at; now, unless given.
-    #[arg(long, value_name = "RFC3339", value_parser = humantime::parse_rfc3339)]
-    at: Option<SystemTime>,
-    /// Trust the simulators of this crate, whose keys everybody knows, in place of AMD and Intel.
-    #[arg(long)]
-    insecure_simulator: bool,
     /// Write JSON, one object per file.
     #[arg(long)]
     json: bool,
@@ -110,25 +100,10 @@ impl Inspect {
     }
 
     fn judging(&self) -> Result<Judging, String> {
-        let asked = self.vek.is_some()
-            || !self.crl.is_empty()
-            || self.collateral.is_some()
-            || self.policy.is_some()
-            || self.nonce.is_some()
-            || self.at.is_some();
-        Judging::read(input::Paths {
-            vek: self.vek.as_deref(),
-            crls: &self.crl,
-            collateral: self.collateral.as_deref(),
-            policy: self.policy.as_deref(),
-        })
-        .map(|judging| Judging {
-            asked,
-            nonce: self.nonce.clone(),
-            at: self.at.unwrap_or_else(SystemTime::now),
-            simulator: self.insecure_simulator,
-            ..judging
-        })
+        let judging = self.endorsements.open()?;
+        let asked = judging.asked || self.policy.is_some() || self.nonce.is_some();
+        let policy = self.policy.as_deref().map(input::policy).transpose()?;
+        Ok(Judging { asked, policy, nonce: self.nonce.clone(), ..judging })
     }
 }
 
@@ -174,7 +149,9 @@ fn fill(page: &mut Page, artefact: &Artefact, judging: &Judging) -> Result<(), S
         Artefact::Keys(bytes) => other::keys(page, bytes)?,
         Artefact::Collateral(json) => other::collateral(page, json)?,
         Artefact::Signed(statement) => page.push(other::signed(statement)),
-        Artefact::Policy(text) => page.push(PolicyFile::parse(text)?.section()),
+        Artefact::Policy(text) => {
+            PolicyFile::parse(text)?.sections().into_iter().for_each(|section| page.push(section))
+        }
         Artefact::Foreign(foreign) => other::foreign(page, foreign, judging),
     }
     Ok(())

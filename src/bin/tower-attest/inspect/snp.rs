@@ -111,7 +111,7 @@ pub(super) fn table(page: &mut Page, bytes: &Bytes, judging: &Judging) -> Result
     Ok(())
 }
 
-fn genuineness(judging: &Judging) -> Result<Genuineness, String> {
+pub(super) fn genuineness(judging: &Judging) -> Result<Genuineness, String> {
     let roots =
         if judging.simulator { Genuineness::trusting_simulator(&SimulatedAmd::new()) } else { Genuineness::amd() };
     if judging.crls.is_empty() {

@@ -21,14 +21,31 @@ const STEPS: [&str; 4] = [
 
 /// A file with a quote, which may be padded with zeros.
 pub(super) fn quote(page: &mut Page, report: &Report, judging: &Judging) -> Result<(), String> {
+    let (quote, zeros) = without_padding(report);
+    if zeros > 0 {
+        let mut section = Section::new("File");
+        section.note(format!("{zeros} zeros follow, as the kernel pads quotes; a provider strips them"));
+        page.push(section);
+    }
+    show_and_judge(page, &quote, judging)
+}
+
+/// The quote without the zeros behind it, and how many they are. Anything else that follows stays, and is refused.
+pub(super) fn without_padding(report: &Report) -> (Report, usize) {
     let (quote, behind) = split(report.bytes());
     if behind.is_empty() || behind.iter().any(|byte| *byte != 0) {
-        return show_and_judge(page, report, judging);
+        return (report.clone(), 0);
     }
-    let mut section = Section::new("File");
-    section.note(format!("{} zeros follow, as the kernel pads quotes; a provider strips them", behind.len()));
-    page.push(section);
-    show_and_judge(page, &Report::new(Platform::TDX, quote), judging)
+    let cut = Report::new(Platform::TDX, quote);
+    let cut = match report.collateral() {
+        Some(collateral) => cut.with_collateral(collateral.clone()),
+        None => cut,
+    };
+    (cut, behind.len())
+}
+
+pub(super) fn genuineness(judging: &Judging) -> Genuineness {
+    if judging.simulator { Genuineness::trusting_simulator(&SimulatedIntel::new()) } else { Genuineness::intel() }
 }
 
 /// What a quote says is its end, and what follows.
@@ -63,8 +80,7 @@ fn unreadable(error: &QuoteError) -> Section {
 
 fn judge(page: &mut Page, report: &Report, judging: &Judging) -> Result<(), String> {
     page.push(judged_at(judging));
-    let by =
-        if judging.simulator { Genuineness::trusting_simulator(&SimulatedIntel::new()) } else { Genuineness::intel() };
+    let by = genuineness(judging);
     let authentic = by.authenticate(report, judging.at);
     let mut section = Section::new("Genuineness");
     let failed = authentic.as_ref().err().map(|error| (failed_step(&by, report, error, judging), shown(error)));
