@@ -72,7 +72,7 @@ async fn handshake(settings: &Settings, io: BindingIo<BoxIo>, is_http2: bool) ->
         Ok(Sender::Http2(sender))
     } else {
         let (sender, connection) = http1::handshake(io).await?;
-        drive(connection);
+        drive(connection.with_upgrades());
         Ok(Sender::Http1(sender))
     }
 }

@@ -1,0 +1,219 @@
+//! `tower-attest connect`: a plaintext port beside a client that knows nothing of attestation, attested channels behind it.
+
+mod addresses;
+mod backend;
+mod listen;
+mod result;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use http::Uri;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tower_attest::VerifiedReport;
+use tower_attest::tls::{AttestedChannel, ChannelError, EndpointState};
+
+use self::backend::{AttestedBackend, Far, Hosts};
+use self::listen::{Listen, Listener};
+use crate::failure::Failure;
+use crate::proxy::activity::Exchanges;
+use crate::proxy::limits::Limits;
+use crate::proxy::server::{Protocol, serve_connection};
+use crate::proxy::service::Proxy;
+use crate::proxy::shutdown::{Running, Shutdown, signal};
+use crate::trust::Trust;
+
+/// How long to wait after the system refused a connection for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Give a program that cannot change an attested way to a service: run this beside it.
+///
+/// Takes plaintext HTTP/1.1, HTTP/2 and gRPC, and sends it on over channels whose far end has been verified. What cannot be
+/// verified is answered 502, or UNAUTHENTICATED over gRPC; nothing of the request has then left.
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// The service, https://HOST or https://HOST:PORT.
+    #[arg(long, value_name = "URL", value_parser = https)]
+    to: Uri,
+    /// An address of the service, HOST:PORT, in place of what its name resolves to. Repeat it to balance between several;
+    /// each is attested by itself.
+    #[arg(long = "address", value_name = "ADDR", value_parser = addresses::address)]
+    addresses: Vec<Uri>,
+    /// Where to listen: ADDR:PORT or unix:PATH.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: Listen,
+    /// Listen where other machines can connect. They send plaintext to this one.
+    #[arg(long)]
+    insecure_listen: bool,
+    /// Another host that clients may ask this port for. Loopback names and the service's are allowed.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// Connections to keep to the service where no --address is given.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: u16,
+    #[command(flatten)]
+    trust: Trust,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+fn https(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let plain = uri.scheme_str() == Some("https")
+        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && matches!(uri.path_and_query().map(|target| target.as_str()), None | Some("/"));
+    if plain { Ok(uri) } else { Err("expected https://HOST or https://HOST:PORT".to_owned()) }
+}
+
+impl Connect {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        if !self.listen.is_local() && !self.insecure_listen {
+            return Err(Failure::undecided(format_args!(
+                "--listen {}: other machines could send plaintext to it; listen on a loopback address or a Unix socket, \
+                 or accept that with --insecure-listen",
+                self.listen
+            )));
+        }
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::during("starting", &error))?;
+        runtime.block_on(self.connect())
+    }
+
+    async fn connect(self) -> Result<ExitCode, Failure> {
+        let signal = signal().map_err(|error| Failure::during("signals", &error))?;
+        let far = Far { uri: self.to.clone(), believer: self.trust.open()? };
+        let listener = self
+            .listen
+            .bind()
+            .await
+            .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
+        let channel = self.channel(&far).await?;
+        let hosts = self.hosts();
+        let address = listener.address().map_err(|error| Failure::during("--listen", &error))?;
+        line("listening", &address.to_string());
+        let backend = AttestedBackend::new(channel, far, hosts);
+        serve(listener, backend, Arc::new(self.limits), signal).await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Tries the far end once, so that whoever starts this learns at once whether it is believed. If it is not, requests
+    /// are answered so until it is.
+    async fn channel(&self, far: &Far) -> Result<AttestedChannel, Failure> {
+        let configuration = |error: ChannelError| Failure::during("--to", &error);
+        line("to", &self.to.to_string());
+        if !self.addresses.is_empty() {
+            return AttestedChannel::balance(far.builder(), addresses::fixed(&self.addresses)).map_err(configuration);
+        }
+        let builder = || far.builder().connections(usize::from(self.connections));
+        match builder().connect().await {
+            Ok(channel) => {
+                let states = channel.endpoints();
+                let report = states.iter().find_map(|endpoint| match &endpoint.state {
+                    EndpointState::Attested(report) => Some(report),
+                    _ => None,
+                });
+                report.into_iter().for_each(introduce);
+                Ok(channel)
+            }
+            Err(error) => {
+                warn(&error);
+                builder().connect_lazy().map_err(configuration)
+            }
+        }
+    }
+
+    fn hosts(&self) -> Hosts {
+        match self.listen {
+            Listen::Tcp(_) if !self.insecure_listen => {
+                let far = self.to.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+                Hosts::Only(self.allowed_hosts.iter().cloned().chain([far]).collect())
+            }
+            _ => Hosts::Any,
+        }
+    }
+}
+
+const LABEL: Style = Style::new().dimmed();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Who the far end is.
+fn introduce(report: &VerifiedReport) {
+    let measurement = hex::encode(report.measurement());
+    let (first, second) = measurement.split_at(measurement.len() / 2);
+    line("attested", &report.platform().to_string());
+    line("measurement", first);
+    line("", second);
+    if let Some(name) = report.measurement_name() {
+        line("", &format!("{name:?}"));
+    }
+    if let Some(config) = report.config_digest() {
+        line("config", &hex::encode(config));
+    }
+}
+
+fn warn(error: &ChannelError) {
+    anstream::eprintln!("{WARNING}warning:{WARNING:#} not attested yet, nothing is forwarded: {error}");
+    for rule in result::failed_rules(error) {
+        anstream::eprintln!("  {}: expected {}, found {}", rule.rule, rule.expected, rule.found);
+    }
+}
+
+fn line(label: &str, value: &str) {
+    anstream::println!("{LABEL}{label:<13}{LABEL:#}{value}");
+}
+
+/// Accepts connections until the signal, then lets what runs come to its end.
+async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>, signal: impl Future<Output = ()>) {
+    let permits = Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
+    let (shutdown, running) = Shutdown::new();
+    let accepting = async {
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            let accepted = match &listener {
+                Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
+                    // That it cannot be set costs time alone.
+                    let _ = stream.set_nodelay(true);
+                    spawn(stream, Some(peer), &backend, &limits, &running, permit);
+                }),
+                #[cfg(unix)]
+                Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                    spawn(stream, None, &backend, &limits, &running, permit);
+                }),
+            };
+            if let Err(error) = accepted {
+                tracing::error!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = signal => {}
+    }
+    drop(listener);
+    drop(running);
+    shutdown.begin();
+    tracing::info!("shutting down");
+    if !shutdown.drained(limits.drain_timeout).await {
+        tracing::warn!(limit = ?limits.drain_timeout, "exchanges cut off at the end of the drain timeout");
+    }
+}
+
+fn spawn(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Option<SocketAddr>,
+    backend: &AttestedBackend,
+    limits: &Arc<Limits>,
+    running: &Running,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    let (limits, running, exchanges) = (Arc::clone(limits), running.clone(), Exchanges::default());
+    let proxy = Proxy::new(backend.clone(), Arc::clone(&limits), exchanges.clone(), running.clone(), peer);
+    tokio::spawn(async move {
+        serve_connection(stream, Protocol::Any, proxy, exchanges, &limits, running).await;
+        drop(permit);
+    });
+}

@@ -1,0 +1,180 @@
+//! Bodies on their way through: counted, timed, and otherwise as they came.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use tower_attest::BoxError;
+
+use super::activity::{Activity, Expired, Timer};
+
+/// A body of either direction.
+pub(crate) type ProxyBody = UnsyncBoxBody<Bytes, BoxError>;
+
+pub(crate) fn empty() -> ProxyBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> ProxyBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Why a body is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    #[error("the request's body is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("the exchange took too long: {0:?}")]
+    Expired(Expired),
+}
+
+/// A request's body, which may not be larger than its limit.
+#[derive(Debug)]
+pub(crate) struct RequestBody<B> {
+    inner: B,
+    activity: Arc<Activity>,
+    limit: Option<u64>,
+    seen: u64,
+}
+
+impl<B> RequestBody<B> {
+    pub(crate) fn new(inner: B, activity: Arc<Activity>, limit: Option<u64>) -> Self {
+        Self { inner, activity, limit, seen: 0 }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else { return Poll::Ready(None) };
+        let frame = frame.map_err(Into::into)?;
+        self.activity.touch();
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.seen = self.seen.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        match self.limit {
+            Some(limit) if self.seen > limit => {
+                self.activity.set_too_large();
+                Poll::Ready(Some(Err(Cut::TooLarge(limit).into())))
+            }
+            _ => Poll::Ready(Some(Ok(frame))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response's body, which ends with an error when its exchange has passed a limit.
+#[derive(Debug)]
+pub(crate) struct ResponseBody<B> {
+    inner: B,
+    activity: Arc<Activity>,
+    timer: Timer,
+}
+
+impl<B> ResponseBody<B> {
+    pub(crate) fn new(inner: B, activity: Arc<Activity>) -> Self {
+        Self { inner, timer: Timer::new(Arc::clone(&activity)), activity }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.activity.touch();
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let expired = ready!(Pin::new(&mut self.timer).poll(cx));
+        Poll::Ready(Some(Err(Cut::Expired(expired).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Chunks of 4 bytes.
+    struct Chunks(usize);
+
+    impl Body for Chunks {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"four")))))
+        }
+    }
+
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_passes_up_to_its_limit_and_not_a_byte_further() {
+        for (limit, passes) in [(Some(8), true), (Some(7), false), (Some(0), false), (None, true)] {
+            let activity = Activity::start(None, None);
+            let collected = RequestBody::new(Chunks(2), Arc::clone(&activity), limit).collect().await;
+            assert_eq!((collected.is_ok(), activity.is_too_large()), (passes, !passes), "{limit:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_upstream_is_cut_off_and_a_busy_client_keeps_it_alive() {
+        let second = Duration::from_secs(1);
+        let activity = Activity::start(Some(10 * second), None);
+        let mut body = ResponseBody::new(Silent, Arc::clone(&activity));
+        assert!(tokio::time::timeout(9 * second, body.frame()).await.is_err());
+        assert!(RequestBody::new(Chunks(1), activity, None).frame().await.unwrap().is_ok());
+        assert!(tokio::time::timeout(9 * second, body.frame()).await.is_err());
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Cut::Expired(Expired::Idle(10 * second))));
+    }
+
+    #[test]
+    fn the_length_of_a_body_stays_known() {
+        let activity = Activity::start(None, None);
+        let body = RequestBody::new(full("abc"), Arc::clone(&activity), Some(9));
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert!(ResponseBody::new(empty(), activity).is_end_stream());
+    }
+}

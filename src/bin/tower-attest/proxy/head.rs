@@ -1,0 +1,181 @@
+//! What a proxy must take out of a message's head, and which requests it must not carry (RFC 9110, section 7.6).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use super::problem::{Code, Problem};
+
+/// Fields of one connection alone, listed in `Connection` or not. `Trailer` is none of them: trailers pass.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes what concerns one connection alone: fields that `Connection` lists, and those that it should.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Makes a request fit to be sent on. The body's length is told anew by whoever sends it, so that no two readers can
+/// differ on where the request ends; `Expect` was answered when the body was read; `TE: trailers` stays, which gRPC wants.
+pub(crate) fn clean_request(headers: &mut HeaderMap) {
+    let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    remove_hop_by_hop(headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(EXPECT);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes every `Attestation-*` field: which of them stand in a message, the two ends of attestation alone decide.
+pub(crate) fn remove_attestation(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("attestation-")).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The comma-separated tokens of all lines of a field.
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+}
+
+/// Refuses what cannot be carried, before anything of it is sent.
+pub(crate) fn check(request: &Parts, max_body: Option<u64>) -> Result<(), Problem> {
+    if request.method == Method::CONNECT {
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::Request, "CONNECT is not served here"));
+    }
+    if request.uri.path() == "*" {
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Request, "the target * is not served here"));
+    }
+    let encodings: Vec<_> = request.headers.get_all(TRANSFER_ENCODING).iter().collect();
+    if encodings.len() > 1 || encodings.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let detail = "transfer-encoding: expected chunked alone";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Request, detail));
+    }
+    check_host(request)?;
+    let length = request.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match (max_body, length) {
+        (Some(limit), Some(length)) if length > limit => Err(Problem::too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// Two hosts in one request: the next reader may choose the other.
+fn check_host(request: &Parts) -> Result<(), Problem> {
+    let refuse = |detail: &'static str| Err(Problem::new(StatusCode::BAD_REQUEST, Code::Request, detail));
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    match (request.uri.authority(), host) {
+        _ if another.is_some() => refuse("host: expected one, found more"),
+        (None, None) if request.version >= Version::HTTP_11 => refuse("host: expected one, found none"),
+        (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            refuse("host: expected that of the target, found another")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_concerns_one_connection_goes_and_the_rest_stays() {
+        let mut found = headers(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("te", "gzip"),
+            ("trailer", "grpc-status"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut found);
+        assert_eq!(found, headers(&[("trailer", "grpc-status"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn a_request_loses_its_framing_and_keeps_te_trailers_alone() {
+        let mut found = headers(&[
+            ("te", "gzip, Trailers"),
+            ("content-length", "5"),
+            ("expect", "100-continue"),
+            ("connection", "te"),
+        ]);
+        clean_request(&mut found);
+        assert_eq!(found, headers(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn every_attestation_field_goes() {
+        let mut found =
+            headers(&[("attestation-report", "v=1"), ("attestation-nonce", ":a:"), ("attestation-x", ""), ("a", "b")]);
+        remove_attestation(&mut found);
+        assert_eq!(found, headers(&[("a", "b")]));
+    }
+
+    fn checked(request: http::request::Builder) -> Result<(), StatusCode> {
+        check(&request.body(()).unwrap().into_parts().0, Some(10)).map_err(|problem| problem.status())
+    }
+
+    #[test]
+    fn requests_that_two_readers_may_read_differently_are_refused() {
+        let get = || Request::get("/");
+        assert_eq!(checked(get().header("host", "a")), Ok(()));
+        assert_eq!(checked(get().header("host", "a").header("host", "a")), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(checked(get()), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(checked(get().version(Version::HTTP_10)), Ok(()));
+        assert_eq!(checked(Request::get("http://a/").header("host", "b")), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(checked(Request::get("http://a/").header("host", "A")), Ok(()));
+        for encoding in ["gzip, chunked", "chunked, chunked", "identity"] {
+            let request = get().header("host", "a").header("transfer-encoding", encoding);
+            assert_eq!(checked(request), Err(StatusCode::NOT_IMPLEMENTED), "{encoding}");
+        }
+        let twice =
+            get().header("host", "a").header("transfer-encoding", "chunked").header("transfer-encoding", "chunked");
+        assert_eq!(checked(twice), Err(StatusCode::NOT_IMPLEMENTED));
+    }
+
+    #[test]
+    fn what_is_no_request_to_forward_is_refused() {
+        let connect = Request::builder().method("CONNECT").uri("a:1").header("host", "a:1");
+        assert_eq!(checked(connect), Err(StatusCode::METHOD_NOT_ALLOWED));
+        let asterisk = Request::builder().method("OPTIONS").uri("*").header("host", "a");
+        assert_eq!(checked(asterisk), Err(StatusCode::NOT_IMPLEMENTED));
+    }
+
+    #[test]
+    fn a_length_past_the_limit_is_refused_before_the_body() {
+        let post = |length| Request::post("/").header("host", "a").header("content-length", length);
+        assert_eq!(checked(post("10")), Ok(()));
+        assert_eq!(checked(post("11")), Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+}

@@ -1,0 +1,101 @@
+//! Ends a connection whose client says nothing at first. hyper's own timer starts only once it knows the protocol.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// The shortest request, `GET / HTTP/1.0` and two line ends, has 18 bytes; HTTP/2's preface has 24.
+const ENOUGH: usize = 18;
+
+/// IO that fails unless its peer sends the first bytes in time.
+#[derive(Debug)]
+pub(crate) struct Opening<I> {
+    io: I,
+    read: usize,
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I> Opening<I> {
+    pub(crate) fn new(io: I, limit: Duration) -> Self {
+        Self { io, read: 0, limit: Some(Box::pin(tokio::time::sleep(limit))) }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Opening<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let Some(limit) = &mut self.limit else { return polled };
+        if polled.is_pending() {
+            return match limit.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        self.read = self.read.saturating_add(buf.filled().len().saturating_sub(before));
+        if self.read >= ENOUGH {
+            self.limit = None;
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Opening<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_too_little_is_given_up() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Opening::new(server, LIMIT);
+        client.write_all(b"PRI * HTTP").await.unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(server.read(&mut bytes).await.unwrap(), 10);
+        assert_eq!(server.read(&mut bytes).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_begun_may_pause() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Opening::new(server, LIMIT);
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(server.read(&mut bytes).await.unwrap(), 18);
+        assert!(tokio::time::timeout(10 * LIMIT, server.read(&mut bytes)).await.is_err());
+    }
+}

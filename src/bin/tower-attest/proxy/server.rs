@@ -1,0 +1,96 @@
+//! Runs the connections of clients: protocols, limits, and the end of each.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_attest::BoxError;
+use tower_service::Service;
+
+use super::activity::Exchanges;
+use super::limits::Limits;
+use super::opening::Opening;
+use super::shutdown::Running;
+
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/2 if the client begins with its preface, else HTTP/1.
+    Any,
+    /// As ALPN has settled.
+    Http1,
+    /// As ALPN has settled.
+    Http2,
+}
+
+/// Serves one connection until it ends: by the client, by a limit, or by a shutdown once its exchanges have ended.
+pub(crate) async fn serve_connection<I, S, B>(
+    io: I,
+    protocol: Protocol,
+    service: S,
+    exchanges: Exchanges,
+    limits: &Limits,
+    mut running: Running,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let builder = builder(protocol, limits);
+    let io = TokioIo::new(Opening::new(io, limits.header_timeout));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)));
+    let mut overdue = pin!(exchanges.overdue(limits));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return log(ended),
+            () = &mut overdue => return tracing::debug!("connection ended: its client does not read"),
+            () = running.ending(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let header_bytes = usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(header_bytes)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(limits.max_header_bytes);
+    match protocol {
+        Protocol::Any => builder,
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    }
+}
+
+/// Most connections that end with an error were ended by their client.
+fn log(ended: Result<(), Box<dyn Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

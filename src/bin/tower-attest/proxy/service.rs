@@ -1,0 +1,135 @@
+//! One exchange: a client's request to a [`Backend`], its response to the client, and what is said when that fails.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tower_attest::BoxError;
+use tower_service::Service;
+
+use super::activity::{Exchanges, Timer};
+use super::body::{ProxyBody, RequestBody, ResponseBody};
+use super::head::{check, clean_request, remove_attestation, remove_hop_by_hop};
+use super::limits::Limits;
+use super::problem::{Asked, Code, Problem};
+use super::shutdown::Running;
+use super::upgrade::Upgrade;
+
+/// Where requests go.
+pub(crate) trait Backend: Clone + Send + Sync + 'static {
+    /// Edits a request's head, from which what concerns one connection alone has been removed.
+    fn prepare(&self, request: &mut Parts, peer: Option<SocketAddr>) -> Result<(), Problem>;
+
+    /// Sends a request. One that asks for an upgrade goes over HTTP/1.1.
+    fn send(
+        &self,
+        request: Request<ProxyBody>,
+        upgrade: bool,
+    ) -> impl Future<Output = Result<Response<ProxyBody>, Problem>> + Send;
+}
+
+/// The proxy of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy<B> {
+    backend: B,
+    limits: Arc<Limits>,
+    exchanges: Exchanges,
+    running: Running,
+    peer: Option<SocketAddr>,
+}
+
+impl<B: Backend> Proxy<B> {
+    pub(crate) fn new(
+        backend: B,
+        limits: Arc<Limits>,
+        exchanges: Exchanges,
+        running: Running,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        Self { backend, limits, exchanges, running, peer }
+    }
+
+    async fn exchange<R>(self, request: Request<R>) -> Response<ProxyBody>
+    where
+        R: Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let asked = Asked::of(&parts);
+        self.try_exchange(parts, body).await.unwrap_or_else(|problem| {
+            tracing::debug!(code = ?problem.code(), status = problem.status().as_u16(), detail = problem.detail(), "answered instead of the far end");
+            problem.response(&asked)
+        })
+    }
+
+    async fn try_exchange<R>(self, mut parts: Parts, body: R) -> Result<Response<ProxyBody>, Problem>
+    where
+        R: Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let max_body = self.limits.max_body();
+        check(&parts, max_body)?;
+        let upgrade = Upgrade::take(&mut parts);
+        clean_request(&mut parts.headers);
+        remove_attestation(&mut parts.headers);
+        self.backend.prepare(&mut parts, self.peer)?;
+        if let Some(upgrade) = &upgrade {
+            upgrade.ask(&mut parts.headers);
+        }
+        parts.extensions.clear();
+
+        let activity = self.exchanges.begin(&self.limits);
+        let body = RequestBody::new(body, Arc::clone(&activity), max_body).boxed_unsync();
+        let answered = tokio::select! {
+            biased;
+            answered = self.backend.send(Request::from_parts(parts, body), upgrade.is_some()) => answered,
+            expired = Timer::new(Arc::clone(&activity)) => Err(Problem::expired(expired)),
+        };
+        let mut response = answered.map_err(|problem| match (activity.is_too_large(), max_body) {
+            (true, Some(limit)) => Problem::too_large(limit),
+            _ => problem,
+        })?;
+        activity.touch();
+        *response.version_mut() = Version::HTTP_11;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(upgrade) = upgrade else {
+                let detail = "expected a response, found a change of protocol that was not asked for";
+                return Err(Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, detail));
+            };
+            return Ok(upgrade.join(response, self.limits.idle(), self.running));
+        }
+        remove_hop_by_hop(response.headers_mut());
+        Ok(response.map(|body| ResponseBody::new(body, activity).boxed_unsync()))
+    }
+}
+
+impl<B, R> Service<Request<R>> for Proxy<B>
+where
+    B: Backend,
+    R: Body<Data = Bytes> + Send + Unpin + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ProxyBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let exchange = self.clone().exchange(request);
+        Box::pin(async move { Ok(exchange.await) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! SIGTERM and SIGINT: stop accepting, let running exchanges end, and end.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Held by everything that a shutdown waits for.
+#[derive(Debug, Clone)]
+pub(crate) struct Running(watch::Receiver<bool>);
+
+impl Running {
+    /// Ready once the shutdown has begun.
+    pub(crate) async fn ending(&mut self) {
+        // A sender that is gone means that the process is ending.
+        let _ = self.0.wait_for(|ending| *ending).await;
+    }
+}
+
+/// Tells everything that runs to end, and waits for it.
+#[derive(Debug)]
+pub(crate) struct Shutdown(watch::Sender<bool>);
+
+impl Shutdown {
+    pub(crate) fn new() -> (Self, Running) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Running(receiver))
+    }
+
+    /// Begins the shutdown.
+    pub(crate) fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits until nothing runs, at most for `limit`. Says whether all ended.
+    pub(crate) async fn drained(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.0.closed()).await.is_ok()
+    }
+}
+
+/// Ready at the first SIGTERM or SIGINT. Handlers are set up before this returns its future, so that no signal is lost.
+#[cfg(unix)]
+pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Ready at Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_for_what_runs_and_not_longer_than_its_limit() {
+        let (shutdown, running) = Shutdown::new();
+        let mut task = running.clone();
+        drop(running);
+        assert!(tokio::time::timeout(Duration::from_secs(1), task.ending()).await.is_err());
+        shutdown.begin();
+        task.ending().await;
+        assert!(!shutdown.drained(Duration::from_secs(5)).await);
+        drop(task);
+        assert!(shutdown.drained(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,55 @@
+//! What `serve` says of itself when it starts.
+
+use std::net::SocketAddr;
+
+use anstyle::{AnsiColor, Style};
+use tower_attest::{Attester, Nonce, Platform};
+
+use super::config::EffectiveConfig;
+use super::{Serve, hardware};
+use crate::failure::Failure;
+
+const LABEL: Style = Style::new().dimmed();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// What this machine's own report says. Nobody has verified it here.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    platform: Platform,
+    measurement: [u8; 48],
+    tcb: String,
+}
+
+/// Asks the hardware, as a client would.
+pub(crate) async fn identity(attester: &Attester) -> Result<Identity, Failure> {
+    let evidence = attester
+        .evidence(&Nonce::from_bytes([0; 32]), None)
+        .await
+        .map_err(|error| Failure::during("the hardware", &error))?;
+    let (measurement, tcb) = hardware::identity(&evidence.report)?;
+    Ok(Identity { platform: evidence.report.platform().clone(), measurement, tcb })
+}
+
+/// On standard output, 80 columns. `listening` comes last: whoever reads it may connect.
+pub(crate) fn print(serve: &Serve, identity: &Identity, config: &EffectiveConfig, listening: SocketAddr) {
+    let simulated = serve.platform.is_simulated();
+    let platform = if simulated { format!("{} (simulated)", identity.platform) } else { identity.platform.to_string() };
+    let measurement = hex::encode(identity.measurement);
+    let (first, second) = measurement.split_at(measurement.len() / 2);
+    let names: Vec<_> = serve.host_names().collect();
+    line("platform", &platform);
+    line("measurement", first);
+    line("", second);
+    line("tcb", &identity.tcb);
+    line("names", &names.join(", "));
+    line("config", &hex::encode(config.digest()));
+    line("upstream", &format!("{} ({})", serve.upstream, serve.upstream_protocol));
+    if simulated {
+        anstream::eprintln!("{WARNING}warning:{WARNING:#} simulated hardware: this server proves nothing");
+    }
+    line("listening", &listening.to_string());
+}
+
+fn line(label: &str, value: &str) {
+    anstream::println!("{LABEL}{label:<13}{LABEL:#}{value}");
+}
