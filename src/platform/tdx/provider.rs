@@ -1,15 +1,4 @@
 //! Quotes of the TD that this process runs in.
-//!
-//! ```no_run
-//! use tower_attest::platform::tdx::TdxProvider;
-//!
-//! let provider = TdxProvider::open()?;
-//! # Ok::<(), tower_attest::ProviderError>(())
-//! ```
-//!
-//! Linux 6.7 or later, by way of configfs-tsm. The kernel asks the host for the quote once per second and serves one
-//! request at a time, so that a quote takes a second or more: the attester shares one among many requests. Azure's TDX
-//! guests have no quote device (their evidence comes from a vTPM and a service of the host) and are not supported.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +11,18 @@ use crate::report::{Platform, Report, ReportData};
 /// What configfs-tsm calls the TDX guest driver.
 const TSM_PROVIDER: &str = "tdx_guest";
 
-/// Makes TDX quotes. Linux only, by way of configfs-tsm: see [`TdxProvider::open`].
+/// Makes quotes of the TD that this process runs in. Linux only.
+///
+/// ```no_run
+/// use tower_attest::platform::tdx::TdxProvider;
+///
+/// let provider = TdxProvider::open()?;
+/// # Ok::<(), tower_attest::ProviderError>(())
+/// ```
+///
+/// Linux 6.7 or later, by way of configfs-tsm. The kernel asks the host for the quote once per second and serves one
+/// request at a time, so that a quote takes a second or more: the attester shares one among many requests. Azure's TDX
+/// guests have no quote device (their evidence comes from a vTPM and a service of the host) and are not supported.
 #[derive(Debug)]
 pub struct TdxProvider {
     tsm: Tsm,

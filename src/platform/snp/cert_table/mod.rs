@@ -1,25 +1,4 @@
-//! The host's certificate table: where a guest finds the VCEK or VLEK certificate without asking AMD.
-//!
-//! The host fills it, and nothing in it is trustworthy: what is found is checked like a certificate from anywhere else.
-//!
-//! ```
-//! use tower_attest::platform::snp::{CertTable, SigningKey};
-//!
-//! let mut blob = CertTable::VLEK.to_vec();
-//! blob.extend(48_u32.to_le_bytes()); // offset
-//! blob.extend(3_u32.to_le_bytes()); // length
-//! blob.extend([0; 24]); // the end of the table
-//! blob.extend([0x30, 1, 0]); // the certificate, DER
-//!
-//! let table = CertTable::parse(&blob)?;
-//! assert_eq!(table.vek(SigningKey::Vlek)?.as_deref(), Some(&[0x30, 1, 0][..]));
-//! assert_eq!(table.vek(SigningKey::Vcek)?, None);
-//! # Ok::<(), tower_attest::platform::snp::CertTableError>(())
-//! ```
-//!
-//! The form is that of the GHCB specification (AMD document 56421, "SNP Extended Guest Request"), as configfs-tsm hands it
-//! out in `auxblob`: entries of 24 bytes (GUID as in RFC 4122, offset and length little-endian) up to one of zeros; the
-//! certificates behind them; often zeros up to the end of a page.
+//! Reads the host's certificate table.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +13,29 @@ use crate::report::Hex;
 
 const ENTRY_LEN: usize = 24;
 
-/// A certificate table, checked for its form.
+/// The host's certificate table, checked for its form: where a guest finds the VCEK or VLEK certificate without asking
+/// AMD.
+///
+/// The host fills it, and nothing in it is trustworthy: what is found is checked like a certificate from anywhere else.
+///
+/// ```
+/// use tower_attest::platform::snp::{CertTable, SigningKey};
+///
+/// let mut blob = CertTable::VLEK.to_vec();
+/// blob.extend(48_u32.to_le_bytes()); // offset
+/// blob.extend(3_u32.to_le_bytes()); // length
+/// blob.extend([0; 24]); // the end of the table
+/// blob.extend([0x30, 1, 0]); // the certificate, DER
+///
+/// let table = CertTable::parse(&blob)?;
+/// assert_eq!(table.vek(SigningKey::Vlek)?.as_deref(), Some(&[0x30, 1, 0][..]));
+/// assert_eq!(table.vek(SigningKey::Vcek)?, None);
+/// # Ok::<(), tower_attest::platform::snp::CertTableError>(())
+/// ```
+///
+/// The form is that of the GHCB specification (AMD document 56421, "SNP Extended Guest Request"), as configfs-tsm hands it
+/// out in `auxblob`: entries of 24 bytes (GUID as in RFC 4122, offset and length little-endian) up to one of zeros; the
+/// certificates behind them; often zeros up to the end of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertTable<'a> {
     entries: Vec<CertTableEntry<'a>>,

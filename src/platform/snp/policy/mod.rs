@@ -172,10 +172,10 @@ impl SnpPolicy {
     ///
     /// **Milan** is trusted only where it is named. An attack by software alone has taken the root seed of VCEKs out of a
     /// Milan chip (MilanLaunchy and BadFuse, arXiv 2605.12990): whoever has it signs reports of any content and of any
-    /// TCB, so that no floor helps. Milan is also the only product here that CacheWarp (CVE-2023-20592, AMD-SB-3005)
-    /// affects, and among those that EntrySign (CVE-2024-56161, AMD-SB-3019) and BadRAM (CVE-2024-21944, AMD-SB-3015)
-    /// affect, for which there is firmware: name Milan together with floors for its TCB and, better, with chips that you
-    /// know ([`with_chip_ids`](Self::with_chip_ids)).
+    /// TCB, so that no floor helps. CacheWarp (CVE-2023-20592, AMD-SB-3005) affects Milan too, as EntrySign
+    /// (CVE-2024-56161, AMD-SB-3019) and BadRAM (CVE-2024-21944, AMD-SB-3015) affect Milan and Genoa; for these there is
+    /// firmware. Name Milan together with floors for its TCB and, better, with chips that you know
+    /// ([`with_chip_ids`](Self::with_chip_ids)).
     #[must_use]
     pub fn with_products(mut self, products: impl IntoIterator<Item = Product>) -> Self {
         self.products = products.into_iter().collect();

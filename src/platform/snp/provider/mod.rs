@@ -1,45 +1,43 @@
 //! Reports of the SNP guest that this process runs in.
-//!
-//! ```no_run
-//! use tower_attest::platform::snp::SnpProvider;
-//!
-//! let provider = SnpProvider::open()?;
-//! # Ok::<(), tower_attest::ProviderError>(())
-//! ```
-//!
-//! Linux only. Two devices lead to the same firmware: configfs-tsm (Linux 6.7 and later), which also brings the host's
-//! certificate table, so that the VCEK or VLEK found there is stapled to the report; and `/dev/sev-guest` (5.19 and
-//! later), taken where configfs-tsm does not serve SNP, without a table: clients then fetch the VCEK from AMD, and a host
-//! that signs with a VLEK needs configfs-tsm.
-//!
-//! The firmware serves one request at a time, and hosts throttle: reports take from some milliseconds to a second. The
-//! attester therefore shares one report among many requests.
 
-mod device;
+#[cfg_attr(not(feature = "sev-guest"), path = "absent.rs")]
+mod sev_guest;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::device::{DEVICE, Guest, GuestDevice};
+use self::sev_guest::{DEVICE, SevGuest};
 use super::cert_table::CertTable;
 use super::fields::KeyInfo;
 use super::report::REPORT_LEN;
-use crate::platform::backoff::Backoff;
 use crate::platform::tsm::{Tsm, TsmBuilder, provider_of, tsm_settings};
-use crate::platform::worker::{Worker, bounded};
+use crate::platform::worker::bounded;
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 use crate::report::{Platform, Report, ReportData};
-use crate::time::Clock;
 
 /// What configfs-tsm calls the SNP guest driver.
 const TSM_PROVIDER: &str = "sev_guest";
 
-/// Makes SNP reports.
+/// Makes reports of the SNP guest that this process runs in. Linux only.
+///
+/// ```no_run
+/// use tower_attest::platform::snp::SnpProvider;
+///
+/// let provider = SnpProvider::open()?;
+/// # Ok::<(), tower_attest::ProviderError>(())
+/// ```
+///
+/// Two devices lead to the same firmware: configfs-tsm (Linux 6.7 and later), which also brings the host's certificate
+/// table, so that the VCEK or VLEK found there is stapled to the report; and, with the feature `sev-guest`,
+/// `/dev/sev-guest` (5.19 and later), taken where configfs-tsm does not serve SNP, without a table: clients then fetch the
+/// VCEK from AMD, and a host that signs with a VLEK needs configfs-tsm.
+///
+/// The firmware serves one request at a time, and hosts throttle: reports take from some milliseconds to a second. The
+/// attester therefore shares one report among many requests.
 #[derive(Debug)]
 pub struct SnpProvider {
     source: Source,
@@ -47,19 +45,20 @@ pub struct SnpProvider {
 
 enum Source {
     Tsm(Tsm),
-    Guest { worker: Worker<Vec<u8>>, backoff: Backoff, clock: Arc<dyn Clock> },
+    Guest(SevGuest),
 }
 
 /// Which device an [`SnpProvider`] asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SnpDevice {
-    /// configfs-tsm where the kernel serves SNP there, else `/dev/sev-guest`.
+    /// configfs-tsm where the kernel serves SNP there, else `/dev/sev-guest` (with the feature `sev-guest`).
     #[default]
     Auto,
     /// configfs-tsm alone.
     ConfigfsTsm,
-    /// `/dev/sev-guest` alone: reports without the host's certificate table.
+    /// `/dev/sev-guest` alone: reports without the host's certificate table. Needs the feature `sev-guest`; without it
+    /// opening says so.
     SevGuest,
 }
 
@@ -82,7 +81,7 @@ impl SnpProvider {
     pub fn device(&self) -> SnpDevice {
         match self.source {
             Source::Tsm(_) => SnpDevice::ConfigfsTsm,
-            Source::Guest { .. } => SnpDevice::SevGuest,
+            Source::Guest(_) => SnpDevice::SevGuest,
         }
     }
 }
@@ -99,9 +98,7 @@ impl ReportProvider for SnpProvider {
                 let made = tsm.report(data).await?;
                 (made.outblob, made.auxblob)
             }
-            Source::Guest { worker, backoff, clock } => {
-                (backoff.repeat(&**clock, || worker.call(data.as_bytes())).await?, Vec::new())
-            }
+            Source::Guest(device) => (device.report(data).await?, Vec::new()),
         };
         check(&report, data)?;
         Ok(staple(report, &table))
@@ -142,7 +139,7 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tsm(tsm) => tsm.fmt(f),
-            Self::Guest { .. } => f.write_str(DEVICE),
+            Self::Guest(_) => f.write_str(DEVICE),
         }
     }
 }
@@ -182,12 +179,12 @@ impl SnpProviderBuilder {
     /// what each lacks; else as [`TsmBuilder::open`](crate::platform::tsm::TsmBuilder::open). Where configfs-tsm does
     /// serve SNP, its errors are final: the other device leads to the same firmware.
     pub fn open(self) -> Result<SnpProvider, ProviderError> {
-        self.open_with(|| Ok(Box::new(device::open()?)))
+        self.open_with(SevGuest::open)
     }
 
     fn open_with(
         self,
-        guest: impl FnOnce() -> Result<Box<dyn Guest>, ProviderError> + Send + 'static,
+        open: impl FnOnce(&TsmBuilder, u8) -> Result<SevGuest, ProviderError>,
     ) -> Result<SnpProvider, ProviderError> {
         let no_tsm = match self.device {
             SnpDevice::ConfigfsTsm => return self.open_tsm(),
@@ -197,7 +194,7 @@ impl SnpProviderBuilder {
                 Some(absence) => Some(absence),
             },
         };
-        match (self.open_guest(guest), no_tsm) {
+        match (self.open_guest(open), no_tsm) {
             (Err(error), Some(no_tsm)) if error.kind() == ProviderErrorKind::Unsupported => Err(ProviderError::new(
                 ProviderErrorKind::Unsupported,
                 format!("no device for SNP reports. configfs-tsm: {no_tsm}. {DEVICE}: {error}"),
@@ -224,17 +221,13 @@ impl SnpProviderBuilder {
 
     fn open_guest(
         self,
-        guest: impl FnOnce() -> Result<Box<dyn Guest>, ProviderError> + Send + 'static,
+        open: impl FnOnce(&TsmBuilder, u8) -> Result<SevGuest, ProviderError>,
     ) -> Result<SnpProvider, ProviderError> {
-        let vmpl = self.vmpl;
-        if vmpl > 3 {
-            return Err(ProviderError::new(
-                ProviderErrorKind::Unsupported,
-                format!("VMPL: expected 0 to 3, found {vmpl}"),
-            ));
+        if self.vmpl > 3 {
+            let message = format!("VMPL: expected 0 to 3, found {}", self.vmpl);
+            return Err(ProviderError::new(ProviderErrorKind::Unsupported, message));
         }
-        let worker = Worker::start("attest-sev", self.tsm.open_timeout, move || Ok(GuestDevice::new(guest()?, vmpl)))?;
-        Ok(SnpProvider { source: Source::Guest { worker, backoff: self.tsm.backoff, clock: self.tsm.clock } })
+        Ok(SnpProvider { source: Source::Guest(open(&self.tsm, self.vmpl)?) })
     }
 }
 

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
+use crate::crypto;
 use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product};
 use crate::report::Hex;
 
@@ -205,15 +206,26 @@ pub(super) async fn write(file: PathBuf, content: Bytes) {
 fn write_blocking(file: &Path, content: &[u8]) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".endorsement-");
+    // Beside the file, because a rename works only within one file system. The name is nobody's: 16 random bytes.
+    let temporary = directory.join(format!(".endorsement-{}", Hex(&crypto::random::<16>())));
+    let written = create(&temporary).and_then(|mut new| {
+        new.write_all(content)?;
+        new.sync_all()?;
+        fs::rename(&temporary, file)
+    });
+    if written.is_err() {
+        // What cannot be written can perhaps not be removed either; the error that counts is the first.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut temporary = builder.tempfile_in(directory)?;
-    temporary.write_all(content)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    Ok(())
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
 }
 
 #[cfg(test)]

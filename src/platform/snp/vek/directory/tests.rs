@@ -174,3 +174,12 @@ fn a_write_that_fails_half_way_leaves_no_file() {
     write_blocking(&target, b"good").unwrap_err();
     assert_eq!(names(&place), ["vcek.der"]);
 }
+
+#[test]
+fn what_cannot_take_its_place_leaves_nothing_behind() {
+    let place = place();
+    let occupied = place.path().join("crl-milan.der");
+    fs::create_dir_all(occupied.join("full")).unwrap();
+    write_blocking(&occupied, b"content").unwrap_err();
+    assert_eq!(names(&place), ["crl-milan.der"]);
+}

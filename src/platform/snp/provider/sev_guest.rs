@@ -3,15 +3,47 @@
 //! Of that crate only `get_report` is called. Its `get_ext_report` walks the host's certificate table without bounds.
 
 use std::io;
+use std::sync::Arc;
 
 use sev::error::{FirmwareError, UserApiError, VmmError};
 use sev::firmware::guest::Firmware;
 
-use crate::platform::worker::Device;
+use crate::platform::backoff::Backoff;
+use crate::platform::tsm::TsmBuilder;
+use crate::platform::worker::{Device, Worker};
 use crate::provider::{ProviderError, ProviderErrorKind};
+use crate::report::ReportData;
+use crate::time::Clock;
 
 /// Where the kernel module `sev-guest` puts its device; fixed in the `sev` crate.
 pub(super) const DEVICE: &str = "/dev/sev-guest";
+
+/// The device, on a thread of its own.
+pub(super) struct SevGuest {
+    worker: Worker<Vec<u8>>,
+    backoff: Backoff,
+    clock: Arc<dyn Clock>,
+}
+
+impl SevGuest {
+    pub(super) fn open(settings: &TsmBuilder, vmpl: u8) -> Result<Self, ProviderError> {
+        Self::start(settings, vmpl, || Ok(Box::new(open()?)))
+    }
+
+    pub(super) fn start(
+        settings: &TsmBuilder,
+        vmpl: u8,
+        guest: impl FnOnce() -> Result<Box<dyn Guest>, ProviderError> + Send + 'static,
+    ) -> Result<Self, ProviderError> {
+        let device = move || Ok(GuestDevice { guest: guest()?, vmpl });
+        let worker = Worker::start("attest-sev", settings.open_timeout, device)?;
+        Ok(Self { worker, backoff: settings.backoff, clock: Arc::clone(&settings.clock) })
+    }
+
+    pub(super) async fn report(&self, data: &ReportData) -> Result<Vec<u8>, ProviderError> {
+        self.backoff.repeat(&*self.clock, || self.worker.call(data.as_bytes())).await
+    }
+}
 
 /// One blocking call to the firmware.
 pub(super) trait Guest: Send {
@@ -24,7 +56,7 @@ impl Guest for Firmware {
     }
 }
 
-pub(super) fn open() -> Result<Firmware, ProviderError> {
+fn open() -> Result<Firmware, ProviderError> {
     Firmware::open().map_err(|error| {
         let (kind, message) = match error.kind() {
             io::ErrorKind::NotFound => (
@@ -40,16 +72,9 @@ pub(super) fn open() -> Result<Firmware, ProviderError> {
     })
 }
 
-/// The device on its thread.
-pub(super) struct GuestDevice {
+struct GuestDevice {
     guest: Box<dyn Guest>,
     vmpl: u8,
-}
-
-impl GuestDevice {
-    pub(super) fn new(guest: Box<dyn Guest>, vmpl: u8) -> Self {
-        Self { guest, vmpl }
-    }
 }
 
 impl Device for GuestDevice {

@@ -1,10 +1,10 @@
-//! Collections in CBOR. The heads are read by `ciborium-ll`; nothing here recurses, and nothing is allocated for a
-//! length before its bytes have been read.
+//! Collections in CBOR. Nothing here recurses, and nothing is allocated for a length before its bytes are there.
+
+mod input;
 
 use std::collections::BTreeSet;
 
-use ciborium_ll::{Decoder, Error, Header};
-
+use self::input::{Head, Input, Malformed};
 use super::{COLLECTION, Collection, EvidenceError, Label, Record, TYPE, TYPE_LABEL};
 use crate::protocol::excerpt;
 
@@ -52,13 +52,17 @@ fn head(major: u8, length: usize) -> Vec<u8> {
     std::iter::once(major << 5 | minor).chain(bytes.into_iter().skip(8 - width)).collect()
 }
 
-pub(super) fn decode(mut bytes: &[u8]) -> Result<Collection, EvidenceError> {
-    let collection = Reader { decoder: Decoder::from(&mut bytes) }.collection()?;
-    if bytes.is_empty() { Ok(collection) } else { Err(EvidenceError::TrailingBytes(bytes.len())) }
+pub(super) fn decode(bytes: &[u8]) -> Result<Collection, EvidenceError> {
+    let mut reader = Reader { input: Input::new(bytes) };
+    let collection = reader.collection()?;
+    match reader.input.left() {
+        0 => Ok(collection),
+        left => Err(EvidenceError::TrailingBytes(left)),
+    }
 }
 
-struct Reader<'a, 'b> {
-    decoder: Decoder<&'a mut &'b [u8]>,
+struct Reader<'a> {
+    input: Input<'a>,
 }
 
 /// RFC 9999, section 3.2: labels in CBOR are integers or text.
@@ -79,17 +83,17 @@ impl AnyLabel {
     }
 }
 
-impl Reader<'_, '_> {
-    fn collection(mut self) -> Result<Collection, EvidenceError> {
-        let mut left = match self.header()? {
-            Header::Map(length) => Left::elements(length),
+impl Reader<'_> {
+    fn collection(&mut self) -> Result<Collection, EvidenceError> {
+        let mut left = match self.head()? {
+            Head::Map(length) => Left::elements(length),
             other => return Err(wrong_type(COLLECTION, "a map", other)),
         };
         let mut collection = Collection::default();
         let mut seen = BTreeSet::new();
-        while let Some(header) = self.next_of(&mut left)? {
-            let label = self.label(header)?;
-            let value = self.header()?;
+        while let Some(head) = self.next_of(&mut left)? {
+            let label = self.label(head)?;
+            let value = self.head()?;
             match &label {
                 AnyLabel::Text(text) if text == TYPE_LABEL => collection.kind = Some(self.kind(value)?),
                 AnyLabel::Text(text) => match Label::named(text) {
@@ -105,35 +109,35 @@ impl Reader<'_, '_> {
         Ok(collection)
     }
 
-    fn label(&mut self, header: Header) -> Result<AnyLabel, EvidenceError> {
-        match header {
-            Header::Positive(number) => Ok(AnyLabel::Positive(number)),
-            Header::Negative(number) => Ok(AnyLabel::Negative(number)),
-            Header::Text(length) => self.text(length).map(AnyLabel::Text),
+    fn label(&mut self, head: Head) -> Result<AnyLabel, EvidenceError> {
+        match head {
+            Head::Positive(number) => Ok(AnyLabel::Positive(number)),
+            Head::Negative(number) => Ok(AnyLabel::Negative(number)),
+            Head::Text(length) => self.text(length).map(AnyLabel::Text),
             other => Err(wrong_type(COLLECTION, "labels that are text or integers", other)),
         }
     }
 
-    fn kind(&mut self, value: Header) -> Result<String, EvidenceError> {
+    fn kind(&mut self, value: Head) -> Result<String, EvidenceError> {
         match value {
-            Header::Text(length) => self.text(length),
+            Head::Text(length) => self.text(length),
             other => Err(wrong_type(TYPE_LABEL, "text", other)),
         }
     }
 
-    fn record(&mut self, label: &'static str, value: Header) -> Result<Record, EvidenceError> {
+    fn record(&mut self, label: &'static str, value: Head) -> Result<Record, EvidenceError> {
         let wrong_type = |found| Err(wrong_type(label, Record::EXPECTED, found));
         let mut left = match value {
-            Header::Array(length) => Left::elements(length),
+            Head::Array(length) => Left::elements(length),
             other => return wrong_type(other),
         };
         let too_few = || EvidenceError::WrongType { label, expected: Record::EXPECTED, found: "too few elements" };
         let media_type = match self.next_of(&mut left)?.ok_or_else(too_few)? {
-            Header::Text(length) => self.text(length)?,
+            Head::Text(length) => self.text(length)?,
             other => return wrong_type(other),
         };
         let bytes = match self.next_of(&mut left)?.ok_or_else(too_few)? {
-            Header::Bytes(length) => self.bytes(length)?,
+            Head::Bytes(length) => self.bytes(length)?,
             other => return wrong_type(other),
         };
         if let Some(third) = self.next_of(&mut left)? {
@@ -145,90 +149,68 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn header(&mut self) -> Result<Header, EvidenceError> {
-        self.decoder.pull().map_err(|error| malformed(&error))
+    fn head(&mut self) -> Result<Head, EvidenceError> {
+        self.input.head().map_err(malformed)
     }
 
     /// The head of the next element, or `None` at the end.
-    fn next_of(&mut self, left: &mut Left) -> Result<Option<Header>, EvidenceError> {
+    fn next_of(&mut self, left: &mut Left) -> Result<Option<Head>, EvidenceError> {
         match left {
             Left::Counted(0) => Ok(None),
             Left::Counted(count) => {
                 *count -= 1;
-                self.header().map(Some)
+                self.head().map(Some)
             }
-            Left::UntilBreak | Left::PairsUntilBreak { value_next: false } => match self.header()? {
-                Header::Break => {
+            Left::UntilBreak | Left::PairsUntilBreak { value_next: false } => match self.head()? {
+                Head::Break => {
                     *left = Left::Counted(0);
                     Ok(None)
                 }
-                header => {
+                head => {
                     if let Left::PairsUntilBreak { value_next } = left {
                         *value_next = true;
                     }
-                    Ok(Some(header))
+                    Ok(Some(head))
                 }
             },
             Left::PairsUntilBreak { value_next } => {
                 *value_next = false;
-                self.header().map(Some)
+                self.head().map(Some)
             }
         }
     }
 
-    fn text(&mut self, length: Option<usize>) -> Result<String, EvidenceError> {
+    fn text(&mut self, length: Option<u64>) -> Result<String, EvidenceError> {
         let mut text = String::new();
-        self.each_chunk_of_text(length, |chunk| text.push_str(chunk))?;
+        self.input.text(length, |piece| text.push_str(piece)).map_err(malformed)?;
         Ok(text)
     }
 
-    fn bytes(&mut self, length: Option<usize>) -> Result<Vec<u8>, EvidenceError> {
+    fn bytes(&mut self, length: Option<u64>) -> Result<Vec<u8>, EvidenceError> {
         let mut bytes = Vec::new();
-        self.each_chunk_of_bytes(length, |chunk| bytes.extend_from_slice(chunk))?;
+        self.input.bytes(length, |piece| bytes.extend_from_slice(piece)).map_err(malformed)?;
         Ok(bytes)
     }
 
-    fn each_chunk_of_text(&mut self, length: Option<usize>, mut take: impl FnMut(&str)) -> Result<(), EvidenceError> {
-        let mut buffer = [0; 1024];
-        let mut segments = self.decoder.text(length);
-        while let Some(mut segment) = segments.pull().map_err(|error| malformed(&error))? {
-            while let Some(chunk) = segment.pull(&mut buffer).map_err(|error| malformed(&error))? {
-                take(chunk);
-            }
-        }
-        Ok(())
-    }
-
-    fn each_chunk_of_bytes(&mut self, length: Option<usize>, mut take: impl FnMut(&[u8])) -> Result<(), EvidenceError> {
-        let mut buffer = [0; 1024];
-        let mut segments = self.decoder.bytes(length);
-        while let Some(mut segment) = segments.pull().map_err(|error| malformed(&error))? {
-            while let Some(chunk) = segment.pull(&mut buffer).map_err(|error| malformed(&error))? {
-                take(chunk);
-            }
-        }
-        Ok(())
-    }
-
     /// Reads the rest of a value whose head has been read, and drops it.
-    fn skip(&mut self, header: Header) -> Result<(), EvidenceError> {
+    fn skip(&mut self, head: Head) -> Result<(), EvidenceError> {
         let mut open: Vec<Left> = Vec::new();
-        let mut header = Some(header);
+        let mut head = Some(head);
         loop {
-            match header {
+            match head {
                 None => drop(open.pop()),
-                Some(Header::Break) => return Err(syntax("a break outside of an indefinite length")),
-                Some(Header::Text(length)) => self.each_chunk_of_text(length, |_| ())?,
-                Some(Header::Bytes(length)) => self.each_chunk_of_bytes(length, |_| ())?,
-                Some(Header::Tag(_)) => open.push(Left::Counted(1)),
-                Some(Header::Array(length)) => open.push(Left::elements(length)),
-                Some(Header::Map(length)) => open.push(Left::pairs(length)?),
-                Some(Header::Positive(_) | Header::Negative(_) | Header::Float(_) | Header::Simple(_)) => {}
+                Some(Head::Break) => return Err(syntax("a break outside of an indefinite length")),
+                Some(Head::Text(length)) => self.input.text(length, |_| ()).map_err(malformed)?,
+                Some(Head::Bytes(length)) => self.input.bytes(length, |_| ()).map_err(malformed)?,
+                Some(Head::Tag) => open.push(Left::Counted(1)),
+                Some(Head::Array(length)) => open.push(Left::elements(length)),
+                Some(Head::Map(length)) => open.push(Left::pairs(length)?),
+                Some(Head::Positive(_) | Head::Negative(_) | Head::SimpleOrFloat) => {}
             }
             if open.len() > MAX_DEPTH {
                 return Err(syntax("more than 64 levels"));
             }
-            header = match open.last_mut() {
+            head = match open.last_mut() {
                 Some(left) => self.next_of(left)?,
                 None => return Ok(()),
             };
@@ -238,7 +220,7 @@ impl Reader<'_, '_> {
 
 /// What is left to read of an array, a map or a tag.
 enum Left {
-    Counted(usize),
+    Counted(u64),
     UntilBreak,
     /// An indefinite map, which may not end before a value.
     PairsUntilBreak {
@@ -247,11 +229,11 @@ enum Left {
 }
 
 impl Left {
-    fn elements(length: Option<usize>) -> Self {
+    fn elements(length: Option<u64>) -> Self {
         length.map_or(Self::UntilBreak, Self::Counted)
     }
 
-    fn pairs(length: Option<usize>) -> Result<Self, EvidenceError> {
+    fn pairs(length: Option<u64>) -> Result<Self, EvidenceError> {
         match length {
             None => Ok(Self::PairsUntilBreak { value_next: false }),
             Some(length) => length.checked_mul(2).map(Self::Counted).ok_or_else(|| syntax("a length past the end")),
@@ -259,10 +241,10 @@ impl Left {
     }
 }
 
-fn malformed<E>(error: &Error<E>) -> EvidenceError {
+fn malformed(error: Malformed) -> EvidenceError {
     match error {
-        Error::Io(_) => syntax("an end within a value"),
-        Error::Syntax(offset) => syntax(&format!("a malformed value at byte {offset}")),
+        Malformed::End => syntax("an end within a value"),
+        Malformed::At(offset) => syntax(&format!("a malformed value at byte {offset}")),
     }
 }
 
@@ -270,16 +252,16 @@ fn syntax(problem: &str) -> EvidenceError {
     EvidenceError::Syntax { encoding: "CBOR", problem: problem.to_owned() }
 }
 
-fn wrong_type(label: &'static str, expected: &'static str, found: Header) -> EvidenceError {
+fn wrong_type(label: &'static str, expected: &'static str, found: Head) -> EvidenceError {
     let found = match found {
-        Header::Positive(_) | Header::Negative(_) => "an integer",
-        Header::Bytes(_) => "bytes",
-        Header::Text(_) => "text",
-        Header::Array(_) => "an array",
-        Header::Map(_) => "a map",
-        Header::Tag(_) => "a tag",
-        Header::Float(_) | Header::Simple(_) => "a simple or floating-point value",
-        Header::Break => "a break",
+        Head::Positive(_) | Head::Negative(_) => "an integer",
+        Head::Bytes(_) => "bytes",
+        Head::Text(_) => "text",
+        Head::Array(_) => "an array",
+        Head::Map(_) => "a map",
+        Head::Tag => "a tag",
+        Head::SimpleOrFloat => "a simple or floating-point value",
+        Head::Break => "a break",
     };
     EvidenceError::WrongType { label, expected, found }
 }
