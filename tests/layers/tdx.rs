@@ -11,15 +11,15 @@ use tokio::sync::Semaphore;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_attest::platform::tdx::sim::{CollateralSpec, SimProvider, SimulatedIntel, SimulatedTd};
-use tower_attest::platform::tdx::{TdxPolicy, TdxVerifier};
+use tower_attest::platform::tdx::{StaplingProvider, TdxPolicy, TdxVerifier};
 use tower_attest::protocol::WELL_KNOWN_PATH;
 use tower_attest::server::ReportBody;
 use tower_attest::{
-    AttestLayer, Attester, ErrorKind, Mode, Observation, Platform, PolicyFile, ProviderError, Report, ReportData,
-    ReportLayer, ReportProvider, VerifiedReport, async_trait,
+    AttestError, AttestLayer, Attester, ErrorKind, Mode, Nonce, Observation, Platform, PolicyFile, ProviderError,
+    Report, ReportData, ReportLayer, ReportProvider, VerifiedReport, async_trait,
 };
 
-use crate::support::{HttpClient, attester, get, http1, http2, kind, serve};
+use crate::support::{HttpClient, attester, get, http1, http2, serve};
 
 const MRTD: [u8; 48] = [0xab; 48];
 /// What HTTP/2 clients, hyper among them, take as the fields of one response altogether unless told otherwise.
@@ -173,6 +173,61 @@ async fn a_batch_of_256_still_fits_the_header() {
     assert!(reports.iter().all(|(report, fields)| report.contains("evidence=") && *fields <= H2_HEADER_LIST));
 }
 
+/// A client that has no collateral and no route to Intel.
+fn without_a_source(policy: TdxPolicy) -> AttestLayer {
+    let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new());
+    AttestLayer::new(verifier).accept_presence().name("localhost")
+}
+
+async fn verdict(layer: AttestLayer, service: &Server<Full<bytes::Bytes>>) -> Result<VerifiedReport, AttestError> {
+    let request = Request::get("http://localhost/x").body(Full::default()).unwrap();
+    match layer.layer(service.clone()).oneshot(request).await {
+        Ok(response) => Ok(VerifiedReport::of(&response).unwrap().clone()),
+        Err(error) => Err(error.downcast_ref::<AttestError>().unwrap().clone()),
+    }
+}
+
+#[tokio::test]
+async fn stapled_collateral_goes_by_the_endpoint_alone_and_is_enough_for_a_client() {
+    let stapling = StaplingProvider::new(provider(), intel().build()).trusting_simulator(&SimulatedIntel::new());
+    let attester = attester(stapling).await;
+    // The attester's own first report has set the fetch off.
+    while attester.evidence(&Nonce::from_bytes([1; 32]), None).await.unwrap().report.collateral().is_none() {
+        tokio::task::yield_now().await;
+    }
+    // The header could hold it.
+    let (service, traffic) = server(&ReportLayer::new(attester).header_limit(200_000));
+    let layer = without_a_source(TdxPolicy::pin(MRTD));
+    verdict(layer.clone(), &service).await.unwrap();
+    assert_eq!(traffic.asked_endpoint(), 1);
+
+    let request = Request::get("http://localhost/x").body(Full::default()).unwrap();
+    let response = layer.mode(Mode::Optional).layer(service).oneshot(request).await.unwrap();
+    assert!(Observation::of(&response).unwrap().report().is_some());
+    assert_eq!(traffic.asked_endpoint(), 2, "the header's evidence lacks it");
+    let reports = traffic.reports();
+    assert!(reports.iter().any(|(report, _)| report.contains("evidence=")));
+    assert!(reports.iter().all(|(report, _)| report.len() < 12_000), "a quote, and no collateral");
+}
+
+#[tokio::test]
+async fn stapled_collateral_that_is_rolled_back_or_another_platforms_is_refused() {
+    let mut elsewhere = SimulatedTd::new(MRTD).platform;
+    elsewhere.pck.id.fmspc = [0x90, 0xc0, 0x6f, 0, 0, 0];
+    let floor = || TdxPolicy::pin(MRTD).min_tcb_evaluation_data_number(19);
+    for (collateral, reason) in [
+        (intel().evaluation_number(19), None),
+        (intel().evaluation_number(18), Some("min-tcb-evaluation-data-number: expected at least 19, found 18")),
+        (intel().evaluation_number(19).platform(&elsewhere), Some("for another platform")),
+    ] {
+        let (service, _) = server(&ReportLayer::new(attester(provider().stapling(collateral)).await));
+        let error = verdict(without_a_source(floor()), &service).await.err();
+        assert_eq!(error.as_ref().map(AttestError::kind), reason.map(|_| ErrorKind::Refused));
+        let message = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains(reason.unwrap_or_default()), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_policy_file_says_of_the_server_holds() {
     let configured = Attester::builder(provider()).name("localhost").config([0x5e; 32]).start().await.unwrap();
@@ -192,8 +247,6 @@ async fn what_a_policy_file_says_of_the_server_holds() {
             .accept_presence()
             .name(file.server_name().unwrap())
             .config(*file.server_config().unwrap());
-        let request = Request::get("http://localhost/x").body(Full::default()).unwrap();
-        let verdict = layer.layer(service.clone()).oneshot(request).await;
-        assert_eq!(verdict.err().map(|error| kind(&*error).unwrap()), refusal, "{name} {config}");
+        assert_eq!(verdict(layer, &service).await.err().map(|error| error.kind()), refusal, "{name} {config}");
     }
 }

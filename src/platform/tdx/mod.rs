@@ -38,6 +38,7 @@ mod provider;
 mod quote;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod staple;
 mod tcb;
 mod verifier;
 mod x509;
@@ -53,6 +54,7 @@ pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
 #[cfg(target_os = "linux")]
 pub use self::provider::{TdxProvider, TdxProviderBuilder};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};
+pub use self::staple::StaplingProvider;
 pub use self::tcb::{TcbStatus, UnknownTcbStatus};
 pub use self::verifier::{TdxDetails, TdxVerifier};
 pub use crate::platform::endorser::{EndorsementError, EndorsementErrorKind};

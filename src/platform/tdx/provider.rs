@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::collateral::CollateralSource;
 use super::quote::Quote;
+use super::staple::StaplingProvider;
 use crate::platform::tsm::{Tsm, TsmBuilder, tsm_settings};
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 use crate::report::{Platform, Report, ReportData};
@@ -41,6 +43,12 @@ impl TdxProvider {
     /// Settings, where [`open`](Self::open) does not fit.
     pub fn builder() -> TdxProviderBuilder {
         TdxProviderBuilder { tsm: Tsm::builder(TSM_PROVIDER) }
+    }
+
+    /// Staples collateral from `source` to every quote, so that clients need no route to Intel. See [`StaplingProvider`].
+    #[must_use]
+    pub fn staple(self, source: impl CollateralSource + 'static) -> StaplingProvider<Self> {
+        StaplingProvider::new(self, source)
     }
 }
 
