@@ -12,4 +12,6 @@ mod doctor;
 mod inspect;
 mod policy;
 mod run;
+mod server;
 mod vectors;
+mod verify;

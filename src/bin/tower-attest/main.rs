@@ -2,6 +2,7 @@
 //!
 //! Each subcommand is a room of its own. This file knows their names and nothing else.
 
+mod certificates;
 mod connect;
 mod doctor;
 mod failure;
@@ -14,6 +15,7 @@ mod serve;
 mod show;
 mod simulation;
 mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Connect(Box<connect::Connect>),
+    Verify(Box<verify::Verify>),
     Inspect(inspect::Inspect),
     Policy(policy::Policy),
     Doctor(doctor::Doctor),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),
+        Command::Verify(verify) => verify.run(),
         Command::Inspect(inspect) => Ok(inspect.run()),
         Command::Policy(policy) => policy.run(),
         Command::Doctor(doctor) => doctor.run(),

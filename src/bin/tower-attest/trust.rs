@@ -4,11 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::Uri;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tower_attest::platform::fetch::HttpsClient;
 use tower_attest::snp::sim::SimulatedAmd;
 use tower_attest::snp::vek::{CrlRefresh, CrlRefresher, EndorsementDirectory, KdsClient, MemoryVeks};
@@ -16,11 +13,16 @@ use tower_attest::snp::{Product, SnpPolicy, SnpVerifier};
 use tower_attest::tdx::sim::SimulatedIntel;
 use tower_attest::tdx::{CollateralDirectory, MemoryCollateral, PcsClient, TdxPolicy, TdxVerifier};
 use tower_attest::tls::{AttestedChannel, ChannelBuilder};
-use tower_attest::{AnyOf, PolicyFile};
+use tower_attest::{AnyOf, AttestLayer, PolicyFile};
 
+use crate::certificates::{CertificateFlags, Certificates};
 use crate::failure::Failure;
 use crate::proxy::limits::positive;
 use crate::simulation;
+
+/// How long a command that asks once waits for revocation lists, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Which servers are believed.
 #[derive(Debug, Clone, Args)]
@@ -35,16 +37,8 @@ pub(crate) struct Trust {
     /// SHA-256 of the server's effective configuration, 64 hexadecimal digits. Default: that of the policy, else any.
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     config: Option<[u8; 32]>,
-    /// Who may issue the server's certificate.
-    #[arg(long, value_name = "ROOTS", default_value = "webpki", conflicts_with_all = ["roots_file", "dangerous_trust_attestation_alone"])]
-    roots: Roots,
-    /// Root certificates, PEM, in place of --roots.
-    #[arg(long, value_name = "FILE", conflicts_with = "dangerous_trust_attestation_alone")]
-    roots_file: Option<PathBuf>,
-    /// Take any certificate, such as a self-signed one: the evidence alone says who the server is. Anybody who runs the
-    /// same measured program can then answer, unless the policy pins the chip or the configuration.
-    #[arg(long)]
-    dangerous_trust_attestation_alone: bool,
+    #[command(flatten)]
+    certificates: CertificateFlags,
     /// How old evidence may be when a request starts.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = positive)]
     max_evidence_age: Duration,
@@ -62,14 +56,6 @@ pub(crate) struct Trust {
     insecure_simulator: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Roots {
-    /// Mozilla's.
-    Webpki,
-    /// The operating system's.
-    Native,
-}
-
 fn digest(text: &str) -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| format!("expected 64 hexadecimal digits, found {text:?}"))?;
@@ -85,15 +71,7 @@ pub(crate) struct Believer {
     certificates: Certificates,
     max_evidence_age: Duration,
     /// Revocation lists are renewed for as long as it lives.
-    _crls: Option<CrlRefresh>,
-}
-
-#[derive(Debug, Clone)]
-enum Certificates {
-    WebPki,
-    Native,
-    File(RootCertStore),
-    Any,
+    crls: Option<CrlRefresh>,
 }
 
 impl Trust {
@@ -115,8 +93,8 @@ impl Trust {
             (flag, policy) => flag.clone().or(policy.map(str::to_owned)),
         };
         let (verifier, crls) = self.verifier(&file);
-        let (certificates, max_evidence_age) = (self.certificates()?, self.max_evidence_age);
-        Ok(Believer { verifier: Arc::new(verifier), name, config, certificates, max_evidence_age, _crls: crls })
+        let (certificates, max_evidence_age) = (self.certificates.open()?, self.max_evidence_age);
+        Ok(Believer { verifier: Arc::new(verifier), name, config, certificates, max_evidence_age, crls })
     }
 
     fn verifier(&self, file: &PolicyFile) -> (AnyOf, Option<CrlRefresh>) {
@@ -157,24 +135,6 @@ impl Trust {
             (None, false) => verifier.collateral_source(MemoryCollateral::new(PcsClient::new(HttpsClient::new()))),
         }
     }
-
-    fn certificates(&self) -> Result<Certificates, Failure> {
-        if self.dangerous_trust_attestation_alone {
-            return Ok(Certificates::Any);
-        }
-        let Some(path) = &self.roots_file else {
-            return Ok(if self.roots == Roots::Native { Certificates::Native } else { Certificates::WebPki });
-        };
-        let wrong = |error: &(dyn std::error::Error + 'static)| Failure::during(path.display(), error);
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
-            roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-        }
-        if roots.is_empty() {
-            return Err(Failure::undecided(format_args!("{}: expected certificates, found none", path.display())));
-        }
-        Ok(Certificates::File(roots))
-    }
 }
 
 /// Reads a policy file.
@@ -194,11 +154,36 @@ impl Believer {
         if let Some(config) = self.config {
             builder = builder.config(config);
         }
-        match &self.certificates {
-            Certificates::WebPki => builder,
-            Certificates::Native => builder.native_roots(),
-            Certificates::File(roots) => builder.roots(roots.clone()),
-            Certificates::Any => builder.dangerous_trust_attestation_alone(),
+        self.certificates.apply(builder)
+    }
+
+    /// A layer for clients that attest no connection, with the same demands on whoever answers for `uri`.
+    pub(crate) fn layer(&self, uri: &Uri) -> AttestLayer {
+        let layer = AttestLayer::new(Arc::clone(&self.verifier)).max_evidence_age(self.max_evidence_age);
+        let layer = match self.name.as_deref().or(uri.host()) {
+            Some(name) => layer.name(name),
+            None => layer,
+        };
+        match self.config {
+            Some(config) => layer.config(config),
+            None => layer,
         }
+    }
+
+    /// A client that takes the certificates that the flags say.
+    pub(crate) fn client(&self) -> Result<HttpsClient, Failure> {
+        Ok(HttpsClient::with_roots(self.certificates.store()?))
+    }
+
+    /// Waits until each revocation list has been asked for once, for whoever asks but once. A policy that requires a
+    /// list would otherwise refuse because it has not come yet.
+    pub(crate) async fn ready(&self) {
+        let Some(crls) = &self.crls else { return };
+        let asked = async {
+            while crls.states().iter().any(|state| state.tries() == 0) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, asked).await;
     }
 }

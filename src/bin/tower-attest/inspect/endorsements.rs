@@ -15,7 +15,7 @@ use super::recognise::{Artefact, Encoded, recognise};
 use super::{snp, tdx};
 
 /// What to judge a report by, apart from a policy.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Endorsements {
     /// The VCEK or VLEK certificate that signed the report, or the certificate table that holds it.
     #[arg(long, value_name = "FILE")]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tower_attest::protocol::KeyDocument;
 
-use self::seen::Seen;
+use self::seen::{Origin, Seen};
 use crate::failure::Failure;
 use crate::inspect::{Details, Endorsed, Endorsements, NotGenuine, read};
 use crate::policy_file::PolicyFile;
@@ -36,6 +36,7 @@ first use. Compare the measurement with one that you computed yourself.
 Exit codes: 0 written, 1 the evidence is refused, 2 it cannot be had or read.
 
 Examples:
+  tower-attest policy new --from https://prover.example > policy.toml
   tower-attest policy new --from report.bin --vek vcek.der -o policy.toml
   tower-attest policy new --from quote.bin --collateral DIR";
 
@@ -43,8 +44,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = NEW_EXAMPLES)]
 struct New {
-    /// A file with a report, a quote or evidence; `-` is standard input.
-    #[arg(long, value_name = "FILE")]
+    /// https://HOST of a server, or a file with a report, a quote or evidence; `-` is standard input.
+    #[arg(long, value_name = "URL|FILE")]
     from: String,
     /// What to call the measurement. Default: the time at which it was seen.
     #[arg(long)]
@@ -54,6 +55,8 @@ struct New {
     output: Option<PathBuf>,
     #[command(flatten)]
     endorsements: Endorsements,
+    #[command(flatten)]
+    origin: Origin,
 }
 
 /// Reads a policy file, and says what it accepts and what it leaves open.
@@ -92,7 +95,8 @@ impl Check {
 
 impl New {
     fn run(&self) -> Result<ExitCode, Failure> {
-        let seen = self.file()?;
+        let seen =
+            if self.from.contains("://") { self.origin.ask(&self.from, &self.endorsements)? } else { self.file()? };
         let text = self.text(&seen)?;
         match &self.output {
             Some(path) => write_new(path, &text)?,
