@@ -22,6 +22,15 @@ pub(crate) struct Suite {
     pub(crate) aead: AeadAlgorithm,
 }
 
+#[cfg(test)]
+impl KeyConfig {
+    /// What this crate's servers offer.
+    pub(crate) fn new(id: u8, public: [u8; ENC]) -> Self {
+        let suites = [AeadAlgorithm::Aes128Gcm, AeadAlgorithm::ChaCha20Poly1305].map(|aead| Suite { aead });
+        Self { id, public, suites: suites.to_vec() }
+    }
+}
+
 impl TryFrom<&protocol::KeyConfig> for KeyConfig {
     type Error = SealError;
 

@@ -6,4 +6,7 @@ pub(crate) mod error;
 pub(crate) mod framing;
 pub(crate) mod hpke;
 pub(crate) mod message;
+pub mod server;
 mod varint;
+
+pub use self::server::{SealedRequest, Unseal, UnsealError, UnsealLayer};

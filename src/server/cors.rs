@@ -14,7 +14,7 @@ static FIELDS: [HeaderName; 1] = [ATTESTATION_NONCE];
 static SEALED_FIELDS: [HeaderName; 4] = [ATTESTATION_NONCE, ATTESTATION_KEYS, ATTESTATION_ROUTE, CONTENT_TYPE];
 
 /// Whether the request is a browser's question before the real one. It never carries a nonce.
-pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 

@@ -88,7 +88,7 @@
 
 mod attester;
 mod body;
-mod cors;
+pub(crate) mod cors;
 mod endpoint;
 mod future;
 mod layer;
@@ -99,10 +99,9 @@ mod sign;
 #[cfg(all(test, feature = "mock"))]
 mod tests;
 
-pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
 #[cfg(feature = "seal")]
-#[allow(unused_imports, reason = "UnsealLayer lands next")]
-pub(crate) use self::attester::{Opening, Sealing};
+pub(crate) use self::attester::Opening;
+pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
 pub use self::body::ReportBody;
 pub use self::future::ResponseFuture;
 pub use self::layer::ReportLayer;

@@ -34,7 +34,8 @@ pub struct AttesterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttesterErrorKind {
-    /// A setting that cannot work. Only [`start`](super::AttesterBuilder::start) says so.
+    /// A setting that cannot work. Only [`start`](super::AttesterBuilder::start) says so, and layers that need a setting
+    /// that was not made.
     Configuration,
     /// As many nonces wait as the queue takes: try again in a second.
     QueueFull,

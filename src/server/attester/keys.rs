@@ -118,9 +118,14 @@ impl KeyRing {
         }
     }
 
+    /// Whether each epoch has a key to seal to.
+    #[cfg(feature = "seal")]
+    pub(super) fn seals(&self) -> bool {
+        self.settings.seal.is_some()
+    }
+
     /// Looks at what opens requests sealed to the keys with this digest. `None` if nothing does, or does any more.
     #[cfg(feature = "seal")]
-    #[allow(dead_code, reason = "UnsealLayer lands next")]
     pub(super) fn sealing<T>(&self, digest: &KeysDigest, now: Now, look: impl FnOnce(&Sealing) -> T) -> Option<T> {
         self.refresh(now);
         let ring = self.ring.load();
@@ -131,7 +136,6 @@ impl KeyRing {
     /// Notes that a sealed request is about to be served. Keys that have no room to note another are given up at once:
     /// what could not be told from a repetition must not be opened. `None` if they already are.
     #[cfg(feature = "seal")]
-    #[allow(dead_code, reason = "UnsealLayer lands next")]
     pub(super) fn open(&self, digest: &KeysDigest, encapsulated: &[u8; 32], now: Now) -> Option<Opening> {
         let opening = self.sealing(digest, now, |sealing| sealing.open(encapsulated))?;
         if matches!(opening, Opening::Last | Opening::Full) {
@@ -141,7 +145,6 @@ impl KeyRing {
     }
 
     #[cfg(feature = "seal")]
-    #[allow(dead_code, reason = "UnsealLayer lands next")]
     fn give_up(&self, digest: &KeysDigest, now: Now) {
         let _rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = self.ring.load_full();
@@ -168,11 +171,15 @@ impl KeyRing {
         if self.is_fresh(&ring, now) {
             return;
         }
-        let next = if elapsed(ring.current.keys.began, now) < self.settings.epoch {
+        let KeySettings { epoch, grace, .. } = self.settings;
+        let age = elapsed(ring.current.keys.began, now);
+        let next = if age < epoch {
             Ring { current: ring.current.clone(), previous: None }
         } else {
             let Some(current) = self.next_epoch(&ring.current, now) else { return };
-            Ring { current, previous: Some(ring.current.clone()) }
+            // Nobody may have asked for long.
+            let previous = (age < epoch.saturating_add(grace)).then(|| ring.current.clone());
+            Ring { current, previous }
         };
         self.ring.store(Arc::new(next));
     }

@@ -37,7 +37,6 @@ mod error;
 mod keys;
 mod queue;
 #[cfg(feature = "seal")]
-#[allow(dead_code, reason = "UnsealLayer lands next")]
 mod sealing;
 #[cfg(all(test, feature = "mock"))]
 mod tests;
@@ -57,7 +56,6 @@ pub(crate) use self::keys::KeyEpoch;
 use self::keys::KeyRing;
 use self::queue::{Place, Queue};
 #[cfg(feature = "seal")]
-#[allow(unused_imports, reason = "UnsealLayer lands next")]
 pub(crate) use self::sealing::{Opening, Sealing};
 use crate::protocol::{ChannelBinding, Evidence, EvidenceStatement, KeyDocument, KeysDigest, Nonce};
 use crate::provider::ReportProvider;
@@ -195,17 +193,25 @@ impl Attester {
         self.handle.core.keys.select(have, self.handle.core.clock.now())
     }
 
+    /// # Errors
+    ///
+    /// [`AttesterErrorKind::Configuration`] if it makes no keys to seal to.
+    #[cfg(feature = "seal")]
+    pub(crate) fn must_seal(&self) -> Result<(), AttesterError> {
+        let message = "seal: expected an attester with AttesterBuilder::seal(), found one without";
+        let error = || AttesterError::new(AttesterErrorKind::Configuration, message);
+        self.handle.core.keys.seals().then_some(()).ok_or_else(error)
+    }
+
     /// Looks at what opens requests sealed to these keys. `None` if nothing does, or does any more. What is taken from the
     /// key must not outlive the call.
     #[cfg(feature = "seal")]
-    #[allow(dead_code, reason = "UnsealLayer lands next")]
     pub(crate) fn sealing<T>(&self, keys: &KeysDigest, look: impl FnOnce(&Sealing) -> T) -> Option<T> {
         self.handle.core.keys.sealing(keys, self.handle.core.clock.now(), look)
     }
 
     /// Notes that a sealed request is about to be served. `None` if its keys are no longer held.
     #[cfg(feature = "seal")]
-    #[allow(dead_code, reason = "UnsealLayer lands next")]
     pub(crate) fn open(&self, keys: &KeysDigest, encapsulated: &[u8; 32]) -> Option<Opening> {
         self.handle.core.keys.open(keys, encapsulated, self.handle.core.clock.now())
     }

@@ -62,6 +62,20 @@ fn previous_keys_sign_while_have_names_only_them_and_their_grace_lasts() {
 }
 
 #[test]
+fn keys_whose_grace_has_passed_unnoticed_get_none() {
+    let clock = ManualClock::new();
+    let ring = ring(&clock);
+    let first = *ring.current(clock.now()).digest();
+    clock.advance(HOUR + GRACE);
+    assert!(!ring.select(&[first], clock.now()).1);
+    let without = KeySettings { grace: Duration::ZERO, ..settings(vec![]) };
+    let ring = KeyRing::new(without, clock.now()).unwrap();
+    let first = *ring.current(clock.now()).digest();
+    clock.advance(HOUR);
+    assert!(!ring.select(&[first], clock.now()).1);
+}
+
+#[test]
 fn keys_out_of_grace_are_gone_unless_a_response_still_needs_them() {
     let clock = ManualClock::new();
     let ring = ring(&clock);
