@@ -24,6 +24,9 @@
 //! | [`Refused`](ErrorKind::Refused) | the verifier refused: signature, chain or policy | read the failed rules in the source | `UNAUTHENTICATED` |
 //! | [`UnknownKeys`](ErrorKind::UnknownKeys) | the response is signed by keys that no evidence vouches for | retry; behind a balancer, know each replica first | `UNAUTHENTICATED` |
 //! | [`BadSignature`](ErrorKind::BadSignature) | the signature is not over this exchange | check the order of layers and path rewriting | `UNAUTHENTICATED` |
+//! | [`NotSealed`](ErrorKind::NotSealed) | the server answered a sealed request, and not with a sealed response | see the status: the layer is missing, or what came there was altered or repeated | `UNAUTHENTICATED`, or `UNAVAILABLE` for 429, 502, 503 and 504 |
+//! | [`SealBroken`](ErrorKind::SealBroken) | what came is not what the server sealed for this request | treat as an attack | `UNAUTHENTICATED` |
+//! | [`Truncated`](ErrorKind::Truncated) | the sealed response ends before its end | the request may have been served; look for an intermediary with limits | `DATA_LOSS` |
 //! | [`Timeout`](ErrorKind::Timeout) | fetching or verifying evidence took too long | raise the timeout; look at the server's hardware | `UNAVAILABLE` |
 //! | [`Unavailable`](ErrorKind::Unavailable) | collateral, or the server's hardware, cannot be had now | retry later | `UNAVAILABLE` |
 //! | [`Transport`](ErrorKind::Transport) | the inner service failed during the preflight | see the source | `UNAVAILABLE` |
@@ -80,6 +83,15 @@ pub enum ErrorKind {
     UnknownKeys,
     /// The response signature does not verify over the client's view of the exchange.
     BadSignature,
+    /// The server answered a sealed request, and not with a sealed response.
+    NotSealed {
+        /// HTTP status of that answer, which the server signed.
+        status: u16,
+    },
+    /// A sealed response does not open: altered, out of order, or not the one to this request.
+    SealBroken,
+    /// A sealed response ends before its final chunk.
+    Truncated,
     /// Evidence could not be fetched or verified in time.
     Timeout,
     /// What is needed to decide (collateral, the server's hardware) is not available now.
@@ -100,6 +112,8 @@ pub enum GrpcCode {
     FailedPrecondition,
     /// 14
     Unavailable,
+    /// 15
+    DataLoss,
     /// 16
     Unauthenticated,
 }
@@ -112,6 +126,7 @@ impl GrpcCode {
             Self::PermissionDenied => 7,
             Self::FailedPrecondition => 9,
             Self::Unavailable => 14,
+            Self::DataLoss => 15,
             Self::Unauthenticated => 16,
         }
     }
@@ -211,6 +226,8 @@ fn grpc_code(kind: ErrorKind) -> GrpcCode {
     match kind {
         ErrorKind::NotAttested | ErrorKind::Configuration => GrpcCode::FailedPrecondition,
         ErrorKind::NoReport { status: 429 | 502 | 503 | 504 } => GrpcCode::Unavailable,
+        ErrorKind::NotSealed { status: 429 | 502 | 503 | 504 } => GrpcCode::Unavailable,
+        ErrorKind::Truncated => GrpcCode::DataLoss,
         ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Transport => GrpcCode::Unavailable,
         _ => GrpcCode::Unauthenticated,
     }
@@ -238,6 +255,9 @@ impl fmt::Display for ErrorKind {
             Self::Refused => f.write_str("the report was refused"),
             Self::UnknownKeys => f.write_str("signed by keys that no evidence vouches for"),
             Self::BadSignature => f.write_str("the response signature does not verify"),
+            Self::NotSealed { status } => write!(f, "the response is not sealed (status {status})"),
+            Self::SealBroken => f.write_str("the sealed response does not open"),
+            Self::Truncated => f.write_str("the sealed response ends before its end"),
             Self::Timeout => f.write_str("attestation took too long"),
             Self::Unavailable => f.write_str("attestation is not available now"),
             Self::Transport => f.write_str("the transport failed during attestation"),
@@ -305,6 +325,11 @@ mod tests {
         {
             assert_eq!(AttestError::new(kind, "").grpc_code(), GrpcCode::Unauthenticated);
         }
+        for (status, code) in [(400, GrpcCode::Unauthenticated), (503, GrpcCode::Unavailable)] {
+            assert_eq!(AttestError::new(ErrorKind::NotSealed { status }, "").grpc_code(), code);
+        }
+        let truncated = AttestError::new(ErrorKind::Truncated, "").grpc_code();
+        assert_eq!((truncated, truncated.number()), (GrpcCode::DataLoss, 15), "not one that retries repeat");
     }
 
     #[test]

@@ -17,14 +17,14 @@ use crate::time::Now;
 
 /// Where a request goes, as far as asking the same server for evidence needs it.
 #[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    pub(super) origin: Origin,
+pub(crate) struct Endpoint {
+    pub(crate) origin: Origin,
     version: Version,
     host: Option<HeaderValue>,
 }
 
 impl Endpoint {
-    pub(super) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         Self {
             origin: Origin::of(request.uri()),
             version: request.version(),
@@ -33,34 +33,49 @@ impl Endpoint {
     }
 
     /// An exchange with the endpoint, and its request: Host and nonce, and nothing of the user's.
-    pub(super) fn ask<B: Default>(
+    pub(crate) fn ask<B: Default>(
         &self,
         nonce: Nonce,
         drawn: Now,
         bind: bool,
     ) -> Result<(Exchange, Request<B>), AttestError> {
-        let uri = self.uri();
-        let target = Target::of(&Method::GET, &uri)
-            .map_err(|error| AttestError::with_source(ErrorKind::Configuration, error.to_string(), error))?;
+        let (target, mut request) = self.request(Method::GET, WELL_KNOWN_PATH, B::default())?;
         let exchange = Exchange::new(nonce, drawn, Method::GET, target);
-        let mut request = Request::new(B::default());
+        request.headers_mut().insert(ATTESTATION_NONCE, exchange.nonce_header(Vec::new(), bind));
+        Ok((exchange, request))
+    }
+
+    /// An exchange for a sealed request, and what carries that: to the same place, without a nonce yet.
+    #[cfg(feature = "seal")]
+    pub(crate) fn carry<B>(&self, nonce: Nonce, drawn: Now, body: B) -> Result<(Exchange, Request<B>), AttestError> {
+        let (target, mut request) = self.request(Method::POST, crate::protocol::SEALED_PATH, body)?;
+        let sealed = HeaderValue::from_static(crate::protocol::SEALED_REQUEST);
+        request.headers_mut().insert(header::CONTENT_TYPE, sealed);
+        Ok((Exchange::new(nonce, drawn, Method::POST, target), request))
+    }
+
+    fn request<B>(&self, method: Method, path: &'static str, body: B) -> Result<(Target, Request<B>), AttestError> {
+        let uri = self.uri(path);
+        let target = Target::of(&method, &uri)
+            .map_err(|error| AttestError::with_source(ErrorKind::Configuration, error.to_string(), error))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.version_mut() = self.version;
         if let Some(host) = &self.host {
             request.headers_mut().insert(header::HOST, host.clone());
         }
-        request.headers_mut().insert(ATTESTATION_NONCE, exchange.nonce_header(Vec::new(), bind));
-        Ok((exchange, request))
+        Ok((target, request))
     }
 
-    fn uri(&self) -> Uri {
+    fn uri(&self, path: &'static str) -> Uri {
         let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(PathAndQuery::from_static(WELL_KNOWN_PATH));
+        parts.path_and_query = Some(PathAndQuery::from_static(path));
         if let Some((scheme, authority)) = self.origin.parts() {
             parts.scheme = Some(scheme);
             parts.authority = Some(authority);
         }
-        Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(WELL_KNOWN_PATH))
+        Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(path))
     }
 }
 

@@ -14,7 +14,7 @@ use super::endpoint::Endpoint;
 use super::exchange::{Encoded, Exchange, Head, VerifiedKeys, unknown_keys};
 use super::layer::Mode;
 use super::preflight::{Preflight, Want};
-use super::service::Shared;
+use super::service::{Shared, never_ready};
 use super::transport::Closer;
 use super::trust::Plan;
 use super::verification::{Deadline, Verification};
@@ -335,14 +335,6 @@ fn conclude<ResBody>(
         }
     }
     Ok(response)
-}
-
-fn never_ready() -> AttestError {
-    AttestError::new(
-        ErrorKind::Unavailable,
-        "expected evidence that is still good once the inner service is ready, found that its age, the policy or the \
-         transport had changed each time: retry",
-    )
 }
 
 fn cannot_wait() -> AttestError {

@@ -57,17 +57,17 @@ pub struct AttestLayer {
 type OnVerdict = dyn Fn(&Verdict) + Send + Sync;
 
 #[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) verifier: Arc<dyn ReportVerifier>,
-    pub(super) expectations: Expectations,
-    pub(super) mode: Mode,
-    pub(super) accept_presence: bool,
-    pub(super) bind_channel: bool,
-    pub(super) max_evidence_age: Duration,
-    pub(super) timeout: Duration,
-    pub(super) evidence_limit: usize,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) on_verdict: Option<Arc<OnVerdict>>,
+pub(crate) struct Settings {
+    pub(crate) verifier: Arc<dyn ReportVerifier>,
+    pub(crate) expectations: Expectations,
+    pub(crate) mode: Mode,
+    pub(crate) accept_presence: bool,
+    pub(crate) bind_channel: bool,
+    pub(crate) max_evidence_age: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) evidence_limit: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) on_verdict: Option<Arc<OnVerdict>>,
     pub(super) preflight_via: Option<Arc<dyn Via>>,
 }
 
@@ -194,6 +194,14 @@ impl AttestLayer {
     {
         self.settings.preflight_via = Some(Arc::new(Erased::new(service)));
         self
+    }
+}
+
+#[cfg(feature = "seal")]
+impl AttestLayer {
+    /// What a service made by this layer shares with its clones.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::new(Shared::new(self.settings.clone()))
     }
 }
 

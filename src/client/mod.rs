@@ -76,13 +76,13 @@ pub(crate) mod exchange;
 mod fake;
 mod future;
 mod layer;
-mod preflight;
-mod service;
+pub(crate) mod preflight;
+pub(crate) mod service;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transport;
-mod trust;
-mod verification;
+pub(crate) mod trust;
+pub(crate) mod verification;
 pub(crate) mod verified;
 mod via;
 

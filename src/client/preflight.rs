@@ -27,7 +27,7 @@ use crate::protocol::KeysDigest;
 
 /// Which keys satisfy those who wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Want {
+pub(crate) enum Want {
     /// Any that are believed: enough to send.
     Any,
     /// Those that signed a response.
@@ -36,7 +36,7 @@ pub(super) enum Want {
 
 /// Waits for its turn and, unless another's turn has settled it meanwhile, asks the endpoint.
 #[pin_project]
-pub(super) struct Preflight<S, F, ReqBody, ResBody> {
+pub(crate) struct Preflight<S, F, ReqBody, ResBody> {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     want: Want,
@@ -74,7 +74,7 @@ struct Answered {
 
 impl<S, F, ReqBody, ResBody> Preflight<S, F, ReqBody, ResBody> {
     /// `service` need not be ready.
-    pub(super) fn new(shared: Arc<Shared>, endpoint: Endpoint, want: Want, service: S) -> Pin<Box<Self>> {
+    pub(crate) fn new(shared: Arc<Shared>, endpoint: Endpoint, want: Want, service: S) -> Pin<Box<Self>> {
         let flight = shared.trust.flight(&endpoint.origin);
         let waiting = Arc::clone(&flight.turn).lock_owned();
         Box::pin(Self {

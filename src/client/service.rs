@@ -32,13 +32,13 @@ pub struct Attest<S> {
 }
 
 /// What all requests through one layer share.
-pub(super) struct Shared {
-    pub(super) settings: Settings,
-    pub(super) trust: Trust,
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) trust: Trust,
 }
 
 impl<S> Attest<S> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
         Self { inner, shared }
     }
 
@@ -115,28 +115,28 @@ where
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let trust = Trust::new(settings.max_evidence_age);
         Self { settings, trust }
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.settings.clock.now()
     }
 
-    pub(super) fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.settings.verifier.revision()
     }
 
     /// Whether a request must wait for evidence before it is sent.
-    pub(super) fn must_ask_before(&self, plan: &Plan) -> bool {
+    pub(crate) fn must_ask_before(&self, plan: &Plan) -> bool {
         self.settings.mode == Mode::Required
             && (plan.is_empty() || (self.requires_attested_transport() && !plan.attested))
     }
 
     /// Whether what allowed sending has gone while the inner service was not ready. Keys that were just fetched allow one
     /// request, however short the age.
-    pub(super) fn must_ask_again(&self, plan: &Plan, keys: &VerifiedKeys, revision: u64, now: Now) -> bool {
+    pub(crate) fn must_ask_again(&self, plan: &Plan, keys: &VerifiedKeys, revision: u64, now: Now) -> bool {
         let patience = self.settings.max_evidence_age.max(self.settings.timeout);
         plan.revision != revision
             || (self.requires_attested_transport() && !plan.attested)
@@ -159,17 +159,17 @@ impl Shared {
     }
 
     /// Whether [`Mode::Required`] refuses to send over a transport that nobody attested.
-    pub(super) fn requires_attested_transport(&self) -> bool {
+    pub(crate) fn requires_attested_transport(&self) -> bool {
         self.settings.mode == Mode::Required && !self.settings.accept_presence
     }
 
     /// Whether evidence from the endpoint is to be bound. Another service's connections are not the inner one's.
-    pub(super) fn binds_preflight(&self, origin: &Origin) -> bool {
+    pub(crate) fn binds_preflight(&self, origin: &Origin) -> bool {
         self.settings.bind_channel || (self.settings.preflight_via.is_none() && self.trust.attested(origin))
     }
 
     /// What the transport says of the connection that served a response.
-    pub(super) fn carrier(&self, extensions: &Extensions, bind: bool) -> Result<Carrier, AttestError> {
+    pub(crate) fn carrier(&self, extensions: &Extensions, bind: bool) -> Result<Carrier, AttestError> {
         if !bind {
             return Ok(Carrier::Unbound);
         }
@@ -187,7 +187,7 @@ impl Shared {
     }
 
     /// Notes whether the inner transport says that it has been attested, and demands it unless presence is accepted.
-    pub(super) fn judge_transport(&self, origin: &Origin, extensions: &Extensions) -> Result<(), AttestError> {
+    pub(crate) fn judge_transport(&self, origin: &Origin, extensions: &Extensions) -> Result<(), AttestError> {
         let attested = extensions.get::<AttestedTransport>().is_some();
         self.trust.note_transport(origin, attested);
         if attested || !self.requires_attested_transport() { Ok(()) } else { Err(not_attested()) }
@@ -202,7 +202,7 @@ impl Shared {
     }
 
     /// Tells the log and the caller's hook.
-    pub(super) fn tell(&self, observation: &Observation) {
+    pub(crate) fn tell(&self, observation: &Observation) {
         let mode = self.settings.mode;
         match observation {
             Observation::Verified(report) => tracing::debug!(
@@ -230,14 +230,23 @@ impl Shared {
     }
 }
 
-pub(super) fn draw_nonce() -> Nonce {
+pub(crate) fn draw_nonce() -> Nonce {
     Nonce::from_bytes(crypto::random())
 }
 
-pub(super) fn not_attested() -> AttestError {
+pub(crate) fn not_attested() -> AttestError {
     AttestError::new(
         ErrorKind::NotAttested,
         "expected a transport that attests its connection before anything is sent, found one that does not say so: use \
          AttestedChannel (feature `tls`), or write .accept_presence() if knowing that a TEE is present is enough",
+    )
+}
+
+/// The error for evidence that goes each time before it can be used.
+pub(crate) fn never_ready() -> AttestError {
+    AttestError::new(
+        ErrorKind::Unavailable,
+        "expected evidence that is still good once the inner service is ready, found that its age, the policy or the \
+         transport had changed each time: retry",
     )
 }

@@ -50,13 +50,13 @@ impl CloseConnection {
 
 /// Closes the connection that served a response that is refused, where its transport can.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Closer {
+pub(crate) struct Closer {
     #[cfg(feature = "tls")]
     connection: Option<CloseConnection>,
 }
 
 impl Closer {
-    pub(super) fn of(extensions: &http::Extensions) -> Self {
+    pub(crate) fn of(extensions: &http::Extensions) -> Self {
         #[cfg(not(feature = "tls"))]
         let _ = extensions;
         Self {
@@ -65,7 +65,7 @@ impl Closer {
         }
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         #[cfg(feature = "tls")]
         if let Some(connection) = &self.connection {
             connection.close();

@@ -13,22 +13,22 @@ use crate::protocol::{KeysDigest, MAX_HAVE};
 use crate::time::Now;
 
 /// The most keys that are believed per origin; the least recently used go first.
-pub(super) const MAX_KEYS: usize = 16;
+pub(crate) const MAX_KEYS: usize = 16;
 /// The most origins for which keys are believed; the least recently used go first.
-pub(super) const MAX_ORIGINS: usize = 1024;
+pub(crate) const MAX_ORIGINS: usize = 1024;
 /// How long a failed fetch of evidence is remembered.
-pub(super) const FAILURE_MEMORY: Duration = Duration::from_secs(1);
+pub(crate) const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 
 /// Scheme and authority of a request, where its URI has one. Trust is kept apart for each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Origin(Option<(Option<Scheme>, Authority)>);
+pub(crate) struct Origin(Option<(Option<Scheme>, Authority)>);
 
 impl Origin {
-    pub(super) fn of(uri: &Uri) -> Self {
+    pub(crate) fn of(uri: &Uri) -> Self {
         Self(uri.authority().map(|authority| (uri.scheme().cloned(), authority.clone())))
     }
 
-    pub(super) fn parts(&self) -> Option<(Scheme, Authority)> {
+    pub(crate) fn parts(&self) -> Option<(Scheme, Authority)> {
         let (scheme, authority) = self.0.clone()?;
         Some((scheme?, authority))
     }
@@ -43,35 +43,42 @@ struct Trusted {
 
 /// What was believed when a request's nonce was drawn. The response is judged by it, however long it takes.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     trusted: Arc<VecDeque<Trusted>>,
     /// What to list in `have`.
-    pub(super) have: Vec<KeysDigest>,
+    pub(crate) have: Vec<KeysDigest>,
     /// Whether the transport below said that it had been attested.
-    pub(super) attested: bool,
+    pub(crate) attested: bool,
     /// The verifier's revision.
-    pub(super) revision: u64,
+    pub(crate) revision: u64,
 }
 
 impl Plan {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.trusted.is_empty()
     }
 
-    pub(super) fn keys(&self, digest: &KeysDigest) -> Option<Arc<VerifiedKeys>> {
+    pub(crate) fn keys(&self, digest: &KeysDigest) -> Option<Arc<VerifiedKeys>> {
         find(&self.trusted, digest)
+    }
+
+    /// The keys used last to which something can be sealed.
+    #[cfg(feature = "seal")]
+    pub(crate) fn sealable(&self) -> Option<Arc<VerifiedKeys>> {
+        let mut keys = self.trusted.iter().map(|trusted| &trusted.keys);
+        keys.find(|keys| keys.document().fields().seal.is_some()).cloned()
     }
 }
 
 /// Whose turn it is to fetch evidence. The flight is held in the leader's future, so that dropping it ends the turn.
 #[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+pub(crate) struct Flight {
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     failures: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     max_age: Duration,
     state: Mutex<State>,
 }
@@ -100,14 +107,14 @@ struct Failure {
 }
 
 impl Trust {
-    pub(super) fn new(max_age: Duration) -> Self {
+    pub(crate) fn new(max_age: Duration) -> Self {
         Self { max_age, state: Mutex::default() }
     }
 
     /// Judges ages for a nonce that is drawn `now`, and decides what to list in `have`: the keys most recently used, but
     /// for those past half their age, which one request leaves out so that its answer renews them. Should that answer
     /// bring nothing, another tries after an eighth of the age.
-    pub(super) fn draw(&self, origin: &Origin, now: Now, revision: u64) -> Plan {
+    pub(crate) fn draw(&self, origin: &Origin, now: Now, revision: u64) -> Plan {
         let mut state = self.state(revision);
         let Some(believed) = state.touch(origin) else {
             return Plan { trusted: Arc::default(), have: Vec::new(), attested: false, revision };
@@ -133,7 +140,7 @@ impl Trust {
     }
 
     /// The keys used last, if any are believed at `now`, and whether the transport below said that it had been attested.
-    pub(super) fn any(&self, origin: &Origin, now: Now, revision: u64) -> Option<(Arc<VerifiedKeys>, bool)> {
+    pub(crate) fn any(&self, origin: &Origin, now: Now, revision: u64) -> Option<(Arc<VerifiedKeys>, bool)> {
         let state = self.state(revision);
         let believed = state.origins.get(origin)?;
         let mut trusted = believed.trusted.iter().map(|trusted| &trusted.keys);
@@ -141,7 +148,7 @@ impl Trust {
     }
 
     /// The keys with this digest, if they are believed at `now`.
-    pub(super) fn keys(
+    pub(crate) fn keys(
         &self,
         origin: &Origin,
         digest: &KeysDigest,
@@ -154,7 +161,7 @@ impl Trust {
     }
 
     /// Believes keys whose evidence was verified under `revision`. Older evidence never replaces newer.
-    pub(super) fn trust(&self, origin: &Origin, keys: &Arc<VerifiedKeys>, revision: u64) {
+    pub(crate) fn trust(&self, origin: &Origin, keys: &Arc<VerifiedKeys>, revision: u64) {
         let mut state = self.state(revision);
         let believed = state.enter(origin);
         believed.failure = None;
@@ -169,7 +176,7 @@ impl Trust {
     }
 
     /// Moves keys that have just signed to the front.
-    pub(super) fn used(&self, origin: &Origin, digest: &KeysDigest) {
+    pub(crate) fn used(&self, origin: &Origin, digest: &KeysDigest) {
         let mut state = self.lock();
         let Some(believed) = state.origins.get_mut(origin) else { return };
         match believed.trusted.iter().position(|trusted| trusted.keys.digest() == digest) {
@@ -183,12 +190,20 @@ impl Trust {
         }
     }
 
-    pub(super) fn attested(&self, origin: &Origin) -> bool {
+    /// Believes keys no longer. What replaces them is to come with new evidence.
+    #[cfg(feature = "seal")]
+    pub(crate) fn forget(&self, origin: &Origin, digest: &KeysDigest) {
+        if let Some(believed) = self.lock().origins.get_mut(origin) {
+            Arc::make_mut(&mut believed.trusted).retain(|trusted| trusted.keys.digest() != digest);
+        }
+    }
+
+    pub(crate) fn attested(&self, origin: &Origin) -> bool {
         self.lock().origins.get(origin).is_some_and(|believed| believed.attested)
     }
 
     /// Notes whether the transport below says that it has been attested.
-    pub(super) fn note_transport(&self, origin: &Origin, attested: bool) {
+    pub(crate) fn note_transport(&self, origin: &Origin, attested: bool) {
         let mut state = self.lock();
         match state.origins.get_mut(origin) {
             Some(believed) => believed.attested = attested,
@@ -198,14 +213,14 @@ impl Trust {
     }
 
     /// Joins those who wait for evidence of this origin.
-    pub(super) fn flight(&self, origin: &Origin) -> Flight {
+    pub(crate) fn flight(&self, origin: &Origin) -> Flight {
         let mut state = self.lock();
         let believed = state.enter(origin);
         Flight { turn: Arc::clone(&believed.turn), failures: believed.failures }
     }
 
     /// Fails all who wait now, and all who come within a second.
-    pub(super) fn failed(&self, origin: &Origin, error: &AttestError, now: Now, revision: u64) {
+    pub(crate) fn failed(&self, origin: &Origin, error: &AttestError, now: Now, revision: u64) {
         let mut state = self.state(revision);
         let believed = state.enter(origin);
         believed.failures += 1;
@@ -213,7 +228,7 @@ impl Trust {
     }
 
     /// The failure that settles this flight: one that happened since it was joined, or within the last second.
-    pub(super) fn failure(&self, origin: &Origin, flight: &Flight, now: Now, revision: u64) -> Option<AttestError> {
+    pub(crate) fn failure(&self, origin: &Origin, flight: &Flight, now: Now, revision: u64) -> Option<AttestError> {
         let state = self.state(revision);
         let believed = state.origins.get(origin)?;
         let failure = believed.failure.as_ref()?;

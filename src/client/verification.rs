@@ -15,7 +15,7 @@ use crate::verifier::{Claims, VerifyError};
 type Verify = Pin<Box<dyn Future<Output = Result<Claims, VerifyError>> + Send>>;
 
 /// One call of the verifier. What it accepts is believed from then on.
-pub(super) struct Verification {
+pub(crate) struct Verification {
     verify: Verify,
     pending: Option<Pending>,
     at: SystemTime,
@@ -23,7 +23,7 @@ pub(super) struct Verification {
 }
 
 impl Verification {
-    pub(super) fn new(shared: &Shared, pending: Pending) -> Self {
+    pub(crate) fn new(shared: &Shared, pending: Pending) -> Self {
         let at = shared.now().wall;
         let revision = shared.revision();
         let verifier = Arc::clone(&shared.settings.verifier);
@@ -32,7 +32,7 @@ impl Verification {
         Self { verify, pending: Some(pending), at, revision }
     }
 
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         shared: &Shared,
         origin: &Origin,
@@ -53,11 +53,11 @@ impl Verification {
 
 /// The layer's own time limit. Its timer starts when something first has to be waited for.
 #[derive(Default)]
-pub(super) struct Deadline(Option<Sleep>);
+pub(crate) struct Deadline(Option<Sleep>);
 
 impl Deadline {
     /// Ready with an error once the time is up.
-    pub(super) fn poll(&mut self, shared: &Shared, doing: &str, cx: &mut Context<'_>) -> Poll<AttestError> {
+    pub(crate) fn poll(&mut self, shared: &Shared, doing: &str, cx: &mut Context<'_>) -> Poll<AttestError> {
         let timeout = shared.settings.timeout;
         let sleep = self.0.get_or_insert_with(|| shared.settings.clock.sleep(timeout));
         sleep

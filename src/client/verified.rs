@@ -9,7 +9,7 @@ use super::layer::Mode;
 use crate::error::AttestError;
 use crate::protocol::KeysDigest;
 use crate::report::{Hex, Platform};
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "seal", feature = "tls"))]
 use crate::time::Now;
 use crate::verifier::Claims;
 
@@ -65,6 +65,13 @@ impl VerifiedReport {
     pub(super) fn new(keys: Arc<VerifiedKeys>, signed: &Signed) -> Self {
         let age = keys.age(signed.at());
         Self { keys, strength: signed.strength(), channel_bound: signed.bound(), age }
+    }
+
+    /// The same for a sealed response to a request that was sealed to `keys`. Those need not be the keys that signed: a
+    /// server that has just renewed its keys still opens what is sealed to the last ones.
+    #[cfg(feature = "seal")]
+    pub(crate) fn sealed(self, keys: Arc<VerifiedKeys>, at: Now) -> Self {
+        Self { age: keys.age(at), keys, strength: Strength::Sealed, ..self }
     }
 
     /// The same for a request that starts at `now`.

@@ -13,6 +13,5 @@ mod inspect;
 mod policy;
 mod run;
 mod server;
-mod sidecar;
 mod vectors;
 mod verify;

@@ -96,10 +96,6 @@ impl Plaintext {
         self.buffer.len().saturating_sub(self.before)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many more bytes fit.
     pub(crate) fn room(&self) -> usize {
         MAX_CHUNK.saturating_sub(self.len())

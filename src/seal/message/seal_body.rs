@@ -163,14 +163,3 @@ impl<B: Body> fmt::Debug for SealBody<B> {
         f.debug_struct("SealBody").field("ended", &self.sealer.is_none()).finish_non_exhaustive()
     }
 }
-
-impl<B> Default for SealBody<B>
-where
-    B: Body + Default,
-{
-    /// A body without a single byte, for requests that carry nothing sealed.
-    fn default() -> Self {
-        let waiting = Waiting { prefix: Bytes::new(), data: None };
-        Self { body: B::default(), sealer: None, chunk: None, waiting, whole: true }
-    }
-}

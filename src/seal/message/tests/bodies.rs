@@ -10,9 +10,8 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio_test::task;
 
-use crate::crypto::seal::AeadAlgorithm;
 use crate::error::BoxError;
-use crate::seal::config::{KeyConfig, Suite};
+use crate::seal::config::KeyConfig;
 use crate::seal::error::SealError;
 use crate::seal::framing::{MAX_CHUNK, MAX_SEALED_CHUNK, Opener, RequestHeader, Sealer};
 use crate::seal::hpke::KeyPair;
@@ -54,7 +53,7 @@ impl Body for Script {
 }
 
 fn test_config(pair: &KeyPair) -> KeyConfig {
-    KeyConfig { id: 0, public: *pair.public(), suites: vec![Suite { aead: AeadAlgorithm::Aes128Gcm }] }
+    KeyConfig::new(0, *pair.public())
 }
 
 fn trailers() -> HeaderMap {
