@@ -4,13 +4,12 @@
 //! cargo bench --all-features --bench snp
 //! ```
 //!
-//! Each pair is measured in one process, alternately, so that a noisy machine disturbs both alike; the figures are the
-//! least and the median of all rounds. Goals: cold within 1.15 of its raw signature checks, warm within 1.10 of one.
+//! Goals: cold within 1.15 of its raw signature checks, warm within 1.10 of one.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use aws_lc_rs::signature::{
     ECDSA_P384_SHA384_FIXED, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey, VerificationAlgorithm,
@@ -19,7 +18,9 @@ use tower_attest::platform::snp::sim::{Authority, SimProvider, SimulatedAmd, Sim
 use tower_attest::platform::snp::{Genuineness, Product, SnpPolicy, SnpVerifier};
 use tower_attest::{Report, ReportVerifier};
 
-const ROUNDS: usize = 400;
+#[path = "support/pair.rs"]
+mod pair;
+use pair::pair;
 
 fn main() {
     let amd = SimulatedAmd::new();
@@ -31,8 +32,8 @@ fn main() {
 
     pair(
         "cold: nothing remembered, against its three signatures",
-        || signatures.verify(3),
-        || {
+        |_| signatures.verify(3),
+        |_| {
             let fresh = Genuineness::trusting_simulator(&amd);
             fresh.check(black_box(&report), now).expect("a genuine report");
         },
@@ -40,8 +41,8 @@ fn main() {
     let warm = Genuineness::trusting_simulator(&amd);
     pair(
         "warm: the chain remembered, against one P-384 signature",
-        || signatures.verify(1),
-        || {
+        |_| signatures.verify(1),
+        |_| {
             warm.check(black_box(&report), now).expect("a genuine report");
         },
     );
@@ -49,43 +50,11 @@ fn main() {
     let verifier = SnpVerifier::trusting_simulator(SnpPolicy::pin_named("bench", measurement), &amd);
     pair(
         "warm verifier: with policy and claims, against one P-384 signature",
-        || signatures.verify(1),
-        || {
+        |_| signatures.verify(1),
+        |_| {
             runtime.block_on(verifier.verify(black_box(&report), now)).expect("an accepted report");
         },
     );
-}
-
-/// Runs both in turn and prints what the second costs over the first.
-fn pair(name: &str, mut raw: impl FnMut(), mut ours: impl FnMut()) {
-    let time = |f: &mut dyn FnMut()| {
-        let start = Instant::now();
-        f();
-        start.elapsed()
-    };
-    let (mut raws, mut all) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let (first, second) = (time(&mut raw), time(&mut ours));
-        // The first rounds fill caches.
-        if round >= ROUNDS / 10 {
-            raws.push(first);
-            all.push(second);
-        }
-    }
-    raws.sort_unstable();
-    all.sort_unstable();
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let show = |what: &str, raw: Duration, ours: Duration| {
-        println!(
-            "  {what:<7} raw {:8.1} us, ours {:8.1} us, ratio {:.3}",
-            micros(raw),
-            micros(ours),
-            micros(ours) / micros(raw)
-        );
-    };
-    println!("{name}");
-    show("least", raws[0], all[0]);
-    show("median", raws[raws.len() / 2], all[all.len() / 2]);
 }
 
 /// The signatures of one report and its chain, ready for aws-lc-rs: report by VEK, VEK by ASK, ASK by ARK.
