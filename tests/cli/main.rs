@@ -13,5 +13,6 @@ mod inspect;
 mod policy;
 mod run;
 mod server;
+mod sidecar;
 mod vectors;
 mod verify;

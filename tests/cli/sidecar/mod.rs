@@ -1,0 +1,11 @@
+//! `serve` and `connect` as processes, with real peers at both ends.
+
+mod abuse;
+mod flags;
+mod grpc;
+mod http;
+mod http2;
+mod refusals;
+mod restart;
+mod support;
+mod upstream;
