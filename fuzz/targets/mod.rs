@@ -14,7 +14,7 @@ pub use self::client::response_head;
 pub use self::differential::evidence_differential;
 pub use self::protocol::{batch_proof, evidence_cbor, evidence_json, key_document, nonce_header, report_header};
 pub use self::snp::{snp_cert_table, snp_certificate, snp_crl, snp_genuine, snp_policy, snp_report};
-pub use self::tdx::{tdx_collateral, tdx_genuine, tdx_policy, tdx_quote};
+pub use self::tdx::{policy_file, tdx_collateral, tdx_event_log, tdx_genuine, tdx_measurements, tdx_policy, tdx_quote};
 
 /// For the seeds.
 #[doc(hidden)]
@@ -31,6 +31,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("evidence_json", evidence_json),
     ("key_document", key_document),
     ("nonce_header", nonce_header),
+    ("policy_file", policy_file),
     ("report_header", report_header),
     ("response_head", response_head),
     ("snp_cert_table", snp_cert_table),
@@ -40,7 +41,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("snp_policy", snp_policy),
     ("snp_report", snp_report),
     ("tdx_collateral", tdx_collateral),
+    ("tdx_event_log", tdx_event_log),
     ("tdx_genuine", tdx_genuine),
+    ("tdx_measurements", tdx_measurements),
     ("tdx_policy", tdx_policy),
     ("tdx_quote", tdx_quote),
 ];

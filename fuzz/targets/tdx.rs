@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde_json::Value;
 use tower_attest::platform::tdx::sim::{QuoteFormat, SimProvider, SimulatedIntel, SimulatedTd};
-use tower_attest::platform::tdx::{Collateral, Genuineness, PcsResponses, Quote, TdReport, TdxPolicy, TdxVerifier};
-use tower_attest::{Platform, Report, ReportVerifier};
+use tower_attest::platform::tdx::{
+    Collateral, EventLog, Genuineness, MeasurementList, PcsResponses, Quote, TdReport, TdxPolicy, TdxVerifier,
+};
+use tower_attest::{Platform, PolicyFile, Report, ReportVerifier};
 
 use super::edit::edit;
 use super::protocol::says_why;
@@ -135,8 +137,60 @@ pub fn tdx_policy(data: &[u8]) {
     accepts(&verifier, &WORLD.reports[0]);
 }
 
+/// A policy file for both platforms: by its own verifier nothing simulated is genuine, and its section `[tdx]` never accepts
+/// a TD that it does not name.
+pub fn policy_file(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let file = match PolicyFile::from_toml(text) {
+        Ok(file) => file,
+        Err(error) => return assert!(!format!("{error} {error:?}").is_empty()),
+    };
+    assert!(!file.platforms().is_empty());
+    assert_eq!(file.verifier().platforms(), file.platforms());
+    assert!(!accepts(&file.verifier(), &WORLD.reports[0]), "Intel signed it?");
+    if let Some(policy) = file.tdx() {
+        let verifier = TdxVerifier::trusting_simulator(policy.clone(), &SimulatedIntel::new());
+        assert!(!accepts(&verifier, &WORLD.never_pinned), "a TD that the file does not name");
+    }
+}
+
+/// A measurement list: what is accepted never accepts a TD that it does not name.
+pub fn tdx_measurements(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    match MeasurementList::from_json(text).and_then(|list| list.without_others().into_policy()) {
+        Ok(policy) => {
+            let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new());
+            assert!(!accepts(&verifier, &WORLD.never_pinned), "a TD that the list does not name");
+        }
+        Err(error) => says_why(&error),
+    }
+}
+
+/// An event log: what is accepted says the same with a filled buffer behind it, and its replay passes its own check and no
+/// other.
+pub fn tdx_event_log(data: &[u8]) {
+    let log = match EventLog::parse(data.to_vec()) {
+        Ok(log) => log,
+        Err(error) => return says_why(&error),
+    };
+    for event in log.events() {
+        assert!(!format!("{event} {event:?}").is_empty());
+        assert!(event.rtmr().is_none_or(|register| register < 4) && event.data().len() < data.len());
+    }
+    let filled = [data, &[0xff; 64]].concat();
+    // Unless it ends in the other filling, or in no room for more.
+    if data.last() != Some(&0) && filled.len() <= tower_attest::platform::tdx::MAX_EVENT_LOG {
+        assert_eq!(EventLog::parse(filled), Ok(log.clone()));
+    }
+    let mut report = SimulatedTd::new(PINNED).report;
+    report.rtmr = log.replay();
+    assert!(log.check(&report).is_ok());
+    report.rtmr[0][0] ^= 1;
+    assert!(log.check(&report).is_err());
+}
+
 /// Collateral is stapled: a verdict waits for nothing.
-fn accepts(verifier: &TdxVerifier, report: &Report) -> bool {
+fn accepts(verifier: &dyn ReportVerifier, report: &Report) -> bool {
     match pin!(verifier.verify(report, now())).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(verdict) => verdict.is_ok(),
         Poll::Pending => panic!("a verdict that waits"),

@@ -9,6 +9,7 @@
 )]
 
 mod doctor;
+mod event_log;
 mod inspect;
 mod policy;
 mod run;

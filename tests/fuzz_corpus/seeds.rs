@@ -11,7 +11,7 @@ type Seed = (&'static str, String, Vec<u8>);
 
 /// Target, name and bytes of every seed.
 pub(super) fn all() -> Vec<Seed> {
-    [protocol(), snp(), tdx(), scripts(), policies()].concat()
+    [protocol(), snp(), tdx(), scripts(), policies(), lists(), event_logs()].concat()
 }
 
 fn protocol() -> Vec<Seed> {
@@ -216,5 +216,58 @@ until = "2026-12-31T00:00:00Z"
         seed("snp_policy", "debug", debug),
         seed("tdx_policy", "every-rule", tdx),
         seed("tdx_policy", "short", short_tdx),
+    ]
+}
+
+fn lists() -> Vec<Seed> {
+    let value = |byte: &str| byte.repeat(48);
+    let entry = |kind: &str, registers: String| {
+        format!(r#"{{"measurement_id": "image", "attestation_type": "{kind}", "measurements": {{{registers}}}}}"#)
+    };
+    let old = entry("dcap-tdx", format!(r#""0": {{"expected": "{}"}}"#, value("42")));
+    let registers = format!(
+        r#""mrtd": {{"expected_any": ["{}", "{}"]}}, "rtmr1": {{"expected_any": ["{}"]}}"#,
+        value("42"),
+        value("43"),
+        value("11")
+    );
+    let new = entry("gcp-tdx", registers);
+    let azure = entry("azure-tdx", format!(r#""11": {{"expected": "{}"}}"#, "5a".repeat(32)));
+    let both = include_str!("../../examples/policy.toml");
+    let one = format!("[tdx]\n[[tdx.measurement]]\nmrtd = \"{}\"\n[server]\nname = \"::1\"\n", value("42"));
+    let seed = |target, name: &str, text: String| (target, name.to_owned(), text.into_bytes());
+    vec![
+        seed("tdx_measurements", "old", format!("[{old}]")),
+        seed("tdx_measurements", "mixed", format!("[{old}, {azure}, {new}]")),
+        seed("tdx_measurements", "others", format!("[{azure}]")),
+        seed("policy_file", "example", both.to_owned()),
+        seed("policy_file", "short", one),
+    ]
+}
+
+/// TCG PC Client Platform Firmware Profile 1.06, section 10: the event that describes the log, then events of two digests each.
+fn event_logs() -> Vec<Seed> {
+    let mut head = [1_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+    head.extend([0; 20]);
+    head.extend(37_u32.to_le_bytes());
+    head.extend(b"Spec ID Event03\0");
+    head.extend([0, 0, 0, 0, 0, 2, 0, 2, 2, 0, 0, 0, 0x0b, 0, 32, 0, 0x0c, 0, 48, 0, 0]);
+    let event = |register: u32, kind: u32, data: &[u8]| {
+        let mut event = [register, kind, 2].map(u32::to_le_bytes).concat();
+        event.extend([&[0x0b, 0], &[0x11; 32][..], &[0x0c, 0], &[0x22; 48]].concat());
+        event.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+        event.extend(data);
+        event
+    };
+    let events =
+        [event(0, 0x8000_000a, b"firmware"), event(1, 4, &[0; 4]), event(3, 0xd, b"vmlinuz"), event(2, 3, b"x")];
+    let log = [head.clone(), events.concat()].concat();
+    let seed = |name: &str, bytes: Vec<u8>| ("tdx_event_log", name.to_owned(), bytes);
+    vec![
+        seed("filled", [log.clone(), vec![0xff; 40]].concat()),
+        seed("zeros", [log.clone(), vec![0; 40]].concat()),
+        seed("cut", log[..log.len() - 1].to_vec()),
+        seed("whole", log),
+        seed("empty", head),
     ]
 }

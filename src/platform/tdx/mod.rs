@@ -28,6 +28,7 @@ mod authenticate;
 mod chain;
 mod collateral;
 mod encoding;
+mod event_log;
 mod genuine;
 mod memo;
 mod pck;
@@ -47,10 +48,13 @@ pub use self::collateral::{
     Collateral, CollateralDirectory, CollateralRefresh, CollateralRefresher, CollateralRequest, CollateralSource,
     CollateralState, InvalidCollateral, MemoryCollateral, OrElse, PckCa, PcsClient, PcsResponses, PlatformId,
 };
+pub use self::event_log::{Event, EventLog, EventLogError, MAX_EVENT_LOG};
 pub use self::genuine::Genuineness;
 pub use self::pck::Platform;
 pub(in crate::platform) use self::policy::PolicyTable;
-pub use self::policy::{AcceptedStatus, InvalidPolicy, TdMeasurement, TdxPolicy};
+pub use self::policy::{
+    AcceptedStatus, InvalidMeasurementList, InvalidPolicy, MeasurementList, OtherMeasurement, TdMeasurement, TdxPolicy,
+};
 #[cfg(target_os = "linux")]
 pub use self::provider::{TdxProvider, TdxProviderBuilder};
 pub use self::quote::{Quote, QuoteError, Td15, TdReport};

@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use super::authenticate::{Appraisal, Authentic};
 use super::collateral::{Collateral, CollateralRequest, CollateralSource};
 use super::encoding::show_time;
+use super::event_log::EventLog;
 use super::genuine::{self, Genuineness};
 use super::pck::Platform as PckPlatform;
 use super::policy::{Subject, TdxPolicy};
 use super::quote::{Quote, TdReport};
 use super::tcb::TcbStatus;
 use crate::report::{Hex, Platform, Report};
-use crate::verifier::{Claims, ReportVerifier, VerifyError};
+use crate::verifier::{Claims, ReportVerifier, VerifyError, VerifyErrorKind};
 
 /// Judges TDX quotes by Intel's root, collateral and a [`TdxPolicy`].
 ///
@@ -29,6 +30,7 @@ pub struct TdxVerifier {
     policy: ArcSwap<TdxPolicy>,
     revision: AtomicU64,
     source: Option<Arc<dyn CollateralSource>>,
+    event_log: Option<EventLog>,
 }
 
 /// What a TDX verdict knows beyond [`Claims`]; see [`Claims::details`].
@@ -81,13 +83,29 @@ impl TdxVerifier {
     }
 
     fn by(genuineness: Genuineness, policy: TdxPolicy) -> Self {
-        Self { genuineness, policy: ArcSwap::from_pointee(policy), revision: AtomicU64::new(0), source: None }
+        Self {
+            genuineness,
+            policy: ArcSwap::from_pointee(policy),
+            revision: AtomicU64::new(0),
+            source: None,
+            event_log: None,
+        }
     }
 
     /// Where collateral comes from for reports that carry none.
     #[must_use]
     pub fn collateral_source(mut self, source: impl CollateralSource + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Demands that the TD's RTMRs are those that this log leads to, besides what the policy demands of them.
+    ///
+    /// After a verdict, `log.events()` is what the TD measured. Without a rule of your own about those events this says no
+    /// more than a policy that pins the same RTMRs.
+    #[must_use]
+    pub fn event_log(mut self, log: EventLog) -> Self {
+        self.event_log = Some(log);
         self
     }
 
@@ -127,6 +145,7 @@ struct Case<'a> {
     quote: &'a Quote,
     authentic: &'a Authentic<'a>,
     policy: &'a TdxPolicy,
+    event_log: Option<&'a EventLog>,
     now: SystemTime,
 }
 
@@ -138,8 +157,14 @@ impl Case<'_> {
     fn judge(&self, appraisal: &Appraisal) -> Result<Claims, VerifyError> {
         let platform = &self.authentic.platform;
         let subject = Subject { body: &self.quote.body, platform, appraisal, now: self.now };
-        let name = self.policy.evaluate(&subject)?;
-        Ok(claims(self.quote, platform, appraisal, name))
+        let by_log = self.event_log.map_or(Ok(()), |log| log.check(&self.quote.body));
+        match (self.policy.evaluate(&subject), by_log) {
+            (Ok(name), Ok(())) => Ok(claims(self.quote, platform, appraisal, name)),
+            (Err(policy), Err(log)) if policy.kind() == VerifyErrorKind::Policy => {
+                Err(VerifyError::failed(policy.kind(), [policy.failed_rules(), log.failed_rules()].concat()))
+            }
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        }
     }
 }
 
@@ -153,7 +178,8 @@ impl ReportVerifier for TdxVerifier {
         let quote = genuine::quote(report)?;
         let authentic = Authentic::check(&self.genuineness.root, &quote, now)?;
         let policy = self.policy.load_full();
-        let case = Case { quote: &quote, authentic: &authentic, policy: &policy, now };
+        let case =
+            Case { quote: &quote, authentic: &authentic, policy: &policy, event_log: self.event_log.as_ref(), now };
         let stapled = genuine::stapled(report).map(|collateral| case.judge_by(&collateral?));
         match (stapled, &self.source) {
             (Some(Ok(claims)), _) => Ok(claims),
@@ -175,6 +201,7 @@ impl fmt::Debug for TdxVerifier {
             .field("policy", &self.policy.load())
             .field("revision", &self.revision())
             .field("source", &self.source)
+            .field("event_log", &self.event_log.as_ref().map(|log| log.events().len()))
             .finish_non_exhaustive()
     }
 }

@@ -63,6 +63,7 @@ impl Endorsements {
             vek: self.vek.as_deref().map(vek).transpose()?,
             crls: self.crl.iter().map(|path| crl(path)).collect::<Result<Vec<_>, _>>()?.concat(),
             collateral: self.collateral.as_deref().map(collateral).transpose()?,
+            event_log: None,
             policy: None,
             nonce: None,
             at: self.time(),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use tower_attest::platform::snp::{CertTable, SigningKey};
-use tower_attest::platform::tdx::Collateral;
+use tower_attest::platform::tdx::{Collateral, EventLog};
 use tower_attest::{Nonce, Report};
 
 use crate::policy_file::PolicyFile;
@@ -24,6 +24,7 @@ pub(super) struct Judging {
     pub(super) vek: Option<Vek>,
     pub(super) crls: Vec<Bytes>,
     pub(super) collateral: Option<Collateral>,
+    pub(super) event_log: Option<EventLog>,
     pub(super) policy: Option<PolicyFile>,
     pub(super) nonce: Option<NonceArgument>,
     pub(super) at: SystemTime,

@@ -2,6 +2,7 @@
 
 mod der;
 mod endorsements;
+mod event_log;
 mod evidence;
 mod input;
 mod other;
@@ -25,8 +26,8 @@ pub(crate) use self::endorsements::{Details, Endorsed, Endorsements, NotGenuine}
 pub(crate) use self::input::read;
 
 const EXAMPLES: &str = "\
-One of --vek, --crl, --collateral, --policy, --nonce and --at asks for a
-verdict; without --policy it is about genuineness alone.
+One of --vek, --crl, --collateral, --event-log, --policy, --nonce and --at asks
+for a verdict; without --policy it is about genuineness alone.
 
 Exit codes: 0 shown or accepted, 1 refused, 2 unreadable.
 
@@ -53,6 +54,9 @@ pub(crate) struct Inspect {
     quote: Option<PathBuf>,
     #[command(flatten)]
     endorsements: Endorsements,
+    /// The event log (CCEL) that must lead to the RTMRs of a TDX quote.
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
     /// The policy that the report must satisfy.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -101,9 +105,10 @@ impl Inspect {
 
     fn judging(&self) -> Result<Judging, String> {
         let judging = self.endorsements.open()?;
-        let asked = judging.asked || self.policy.is_some() || self.nonce.is_some();
+        let asked = judging.asked || self.event_log.is_some() || self.policy.is_some() || self.nonce.is_some();
         let policy = self.policy.as_deref().map(input::policy).transpose()?;
-        Ok(Judging { asked, policy, nonce: self.nonce.clone(), ..judging })
+        let event_log = self.event_log.as_deref().map(event_log::open).transpose()?;
+        Ok(Judging { asked, event_log, policy, nonce: self.nonce.clone(), ..judging })
     }
 }
 

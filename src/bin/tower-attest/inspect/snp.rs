@@ -24,6 +24,9 @@ const STEPS: [&str; 5] = [
 
 /// The sections of a report, and the verdict where one is asked for.
 pub(super) fn report(page: &mut Page, report: &Report, judging: &Judging) -> Result<(), String> {
+    if judging.event_log.is_some() {
+        return Err("--event-log: expected a TDX quote, found an SEV-SNP report, which has no RTMRs".to_owned());
+    }
     let view = ReportView::parse(report.bytes().clone());
     let report = judging.endorse(report, view.as_ref().ok().map(ReportView::signing_key))?;
     let vek = report.vek().map(|der| VekCertificate::parse(der.clone()));

@@ -8,7 +8,7 @@ use tower_attest::platform::tdx::{Genuineness, Quote, QuoteError, TdxDetails, Td
 use tower_attest::{Platform, Report, VerifyError, VerifyErrorKind};
 
 use super::input::Judging;
-use super::{judged_at, other};
+use super::{event_log, judged_at, other};
 use crate::show::{Page, Section, Verdict};
 
 /// The steps of genuineness in their order.
@@ -69,7 +69,13 @@ pub(super) fn show_and_judge(page: &mut Page, report: &Report, judging: &Judging
     {
         page.push(unreadable(error));
     }
-    if judging.asked { judge(page, &report, judging) } else { Ok(()) }
+    if judging.asked {
+        judge(page, &report, judging)?;
+    }
+    if let (Some(log), Ok(quote)) = (&judging.event_log, &quote) {
+        event_log::judge(page, log, quote.td_report());
+    }
+    Ok(())
 }
 
 fn unreadable(error: &QuoteError) -> Section {

@@ -14,6 +14,7 @@
 
 mod evaluate;
 mod file;
+mod import;
 
 use std::time::SystemTime;
 
@@ -22,6 +23,7 @@ use super::tcb::TcbStatus;
 pub(super) use self::evaluate::Subject;
 pub use self::file::InvalidPolicy;
 pub(in crate::platform) use self::file::PolicyTable;
+pub use self::import::{InvalidMeasurementList, MeasurementList, OtherMeasurement};
 
 /// TDATTRIBUTES bits 0 to 7, TD under debug: the host reads the TD's memory and state. No policy accepts them.
 pub(super) const TUD: u64 = 0xff;

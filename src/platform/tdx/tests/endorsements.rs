@@ -1,0 +1,127 @@
+//! Certificates, revocation and collateral, and where collateral comes from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::*;
+use crate::async_trait;
+
+#[test]
+fn revoked_certificates_are_refused() {
+    refused(verify(&td(), good().revoke_pck()), VerifyErrorKind::Revoked, "PCK certificate");
+    refused(verify(&td(), good().revoke_ca()), VerifyErrorKind::Revoked, "PCK certificate");
+    refused(verify(&td(), good().revoke_root()), VerifyErrorKind::Revoked, "pinned root");
+}
+
+#[test]
+fn a_pck_certificate_that_the_root_issued_itself_is_refused() {
+    let mut td = td();
+    td.platform.issued_by_root = true;
+    refused(verify(&td, good()), VerifyErrorKind::Endorsement, "PCK issuer");
+}
+
+#[test]
+fn collateral_must_be_about_this_platform_and_of_the_right_kind() {
+    let mut other = td().platform;
+    other.pck.id.fmspc[0] = 0;
+    refused(verify(&td(), good().platform(&other)), VerifyErrorKind::Mismatch, "for another platform");
+    let mut other = td().platform;
+    other.pck.pce_id[1] = 1;
+    refused(verify(&td(), good().platform(&other)), VerifyErrorKind::Mismatch, "for another platform");
+    for (member, value) in [("id", json!("SGX")), ("version", json!(2))] {
+        let collateral = good().edit_tcb_info(|info| info[member] = value);
+        refused(verify(&td(), collateral), VerifyErrorKind::Mismatch, "TCB info: expected TDX, version 3");
+    }
+    for (member, value) in [("id", json!("QE")), ("version", json!(1))] {
+        let collateral = good().edit_qe_identity(|identity| identity[member] = value);
+        refused(verify(&td(), collateral), VerifyErrorKind::Mismatch, "QE identity: expected TD_QE");
+    }
+    let short = good().edit_tcb_info(|info| info["tcbLevels"][0]["tcb"]["sgxtcbcomponents"] = json!([]));
+    refused(verify(&td(), short), VerifyErrorKind::Endorsement, "16 are expected");
+}
+
+#[test]
+fn the_crl_of_the_other_pck_ca_does_not_count() {
+    let processor = td().platform.with_processor_ca();
+    refused(verify(&td(), good().platform(&processor)), VerifyErrorKind::Endorsement, "PCK certificate does not chain");
+    let td = SimulatedTd { platform: processor.clone(), ..td() };
+    verify(&td, good().platform(&processor)).unwrap();
+}
+
+#[test]
+fn a_tcb_info_that_another_certificate_of_intel_signed_is_refused() {
+    let collateral = good().build_signed_by_pck();
+    let report = Report::new(Tee::TDX, td().quote(&DATA)).with_collateral(collateral.to_json());
+    refused(judge(&verifier(), &report, now()), VerifyErrorKind::Endorsement, "Intel SGX TCB Signing");
+}
+
+/// Remembered signatures must not outlive a revocation or an expiry.
+#[test]
+fn a_warm_verifier_judges_dates_and_revocation_anew() {
+    let verifier = verifier();
+    let report = |collateral| SimProvider::new(td()).stapling(collateral).make(&DATA);
+    let good_report = report(good());
+    judge(&verifier, &good_report, now()).unwrap();
+    let end = now() + Duration::from_secs(30 * 86_400);
+    refused(judge(&verifier, &good_report, end), VerifyErrorKind::Endorsement, "valid from");
+    refused(judge(&verifier, &report(good().revoke_pck()), now()), VerifyErrorKind::Revoked, "CRL");
+    let outdated = report(good().status(TcbStatus::OutOfDate, &[]));
+    refused(judge(&verifier, &outdated, now()), VerifyErrorKind::Policy, "OutOfDate");
+    judge(&verifier, &good_report, now()).unwrap();
+}
+
+#[derive(Debug)]
+struct Counted(Result<Collateral, EndorsementErrorKind>, Arc<AtomicUsize>);
+
+#[async_trait]
+impl CollateralSource for Counted {
+    async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(request.platform(), td().platform.pck.id);
+        self.0.clone().map(Arc::new).map_err(|kind| EndorsementError::new(kind, "asked for a test"))
+    }
+}
+
+#[test]
+fn collateral_comes_from_the_source_where_none_good_is_stapled() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let verifier = verifier().collateral_source(Counted(Ok(good().build()), calls.clone()));
+    let bare = Report::new(Tee::TDX, td().quote(&DATA));
+    judge(&verifier, &bare, now()).unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    judge(&verifier, &bare.clone().with_collateral(good().build().to_json()), now()).unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "stapled collateral is enough");
+    judge(&verifier, &bare.clone().with_collateral("{}"), now()).unwrap();
+    let expired = good().issued_at(UNIX_EPOCH + Duration::from_secs(1_700_000_000)).build();
+    judge(&verifier, &bare.with_collateral(expired.to_json()), now()).unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_source_that_fails_says_whether_to_try_again() {
+    let bare = Report::new(Tee::TDX, td().quote(&DATA));
+    for (kind, expected) in [
+        (EndorsementErrorKind::Unavailable, VerifyErrorKind::Unavailable),
+        (EndorsementErrorKind::NotFound, VerifyErrorKind::EndorsementMissing),
+        (EndorsementErrorKind::Refused, VerifyErrorKind::Endorsement),
+    ] {
+        let verifier = verifier().collateral_source(Counted(Err(kind), Arc::default()));
+        refused(judge(&verifier, &bare, now()), expected, "asked for a test");
+    }
+    refused(judge(&verifier(), &bare, now()), VerifyErrorKind::EndorsementMissing, "no collateral");
+}
+
+#[test]
+fn nothing_is_fetched_for_a_quote_that_is_not_genuine() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let verifier = verifier().collateral_source(Counted(Ok(good().build()), calls.clone()));
+    let quote = td().quote(&DATA);
+    for position in [60, 600, 640, 720, 800, 1250, 1300, quote.len() - 400] {
+        let mut forged = quote.clone();
+        forged[position] ^= 1;
+        assert!(judge(&verifier, &Report::new(Tee::TDX, forged), now()).is_err());
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+}
