@@ -37,7 +37,7 @@ enum Command {
     Serve(Box<serve::Serve>),
     Connect(Box<connect::Connect>),
     Verify(Box<verify::Verify>),
-    Inspect(inspect::Inspect),
+    Inspect(Box<inspect::Inspect>),
     Policy(policy::Policy),
     Doctor(doctor::Doctor),
 }
