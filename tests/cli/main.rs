@@ -11,6 +11,7 @@
 mod doctor;
 mod event_log;
 mod inspect;
+mod inspect_flags;
 mod policy;
 mod run;
 mod server;

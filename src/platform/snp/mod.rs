@@ -1,4 +1,21 @@
 //! AMD SEV-SNP: reports, AMD's certificate chains, policy and verification.
+//!
+//! ```
+//! use tower_attest::platform::snp::{SnpPolicy, SnpVerifier};
+//! use tower_attest::{Platform, ReportVerifier};
+//!
+//! let verifier = SnpVerifier::new(SnpPolicy::pin([0x42; 48]));
+//! assert_eq!(verifier.platforms(), [Platform::SNP]);
+//! ```
+//!
+//! # What is checked, in order
+//!
+//! 1. The report parses: 1 184 bytes, a known version, zeros where the ABI reserves bytes, a chip key that is not masked.
+//! 2. Its VCEK or VLEK, stapled or from a [`VekSource`](vek::VekSource), leads through AMD's intermediate to the pinned
+//!    root of the product, at the time given and by the revocation lists at hand, and its extensions equal the report's
+//!    product, TCB, chip and signing key.
+//! 3. That certificate's key signed the report's first 672 bytes as received.
+//! 4. The policy's rules, all of them.
 
 mod cert;
 mod cert_table;

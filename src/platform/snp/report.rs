@@ -1,13 +1,4 @@
 //! The attestation report itself: 1 184 bytes, kept as received, each field behind a typed accessor.
-//!
-//! ```
-//! use tower_attest::platform::snp::ReportView;
-//!
-//! let error = ReportView::parse(vec![0; 1183]).unwrap_err();
-//! assert!(error.to_string().contains("1184 bytes"));
-//! ```
-//!
-//! Offsets are those of the table "ATTESTATION_REPORT Structure" in AMD's SEV-SNP firmware ABI (document 56860).
 
 use std::fmt;
 
@@ -32,6 +23,15 @@ pub const VERSIONS: std::ops::RangeInclusive<u32> = 2..=5;
 /// An attestation report, checked for its form and not for its truth: no signature has been verified.
 ///
 /// Parsing copies nothing; the signature is later verified over these very bytes.
+///
+/// Offsets are those of the table "ATTESTATION_REPORT Structure" in AMD's SEV-SNP firmware ABI (document 56860).
+///
+/// ```
+/// use tower_attest::platform::snp::ReportView;
+///
+/// let error = ReportView::parse(vec![0; 1183]).unwrap_err();
+/// assert!(error.to_string().contains("1184 bytes"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReportView {
     bytes: Bytes,

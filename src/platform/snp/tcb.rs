@@ -1,13 +1,4 @@
 //! Product lines of EPYC processors and their TCB versions.
-//!
-//! ```
-//! use tower_attest::platform::snp::{Product, RawTcb};
-//!
-//! let raw = RawTcb::new([4, 0, 0, 0, 0, 0, 24, 219]);
-//! let tcb = raw.decode(Product::Milan);
-//! assert_eq!((tcb.bootloader, tcb.snp, tcb.microcode), (4, 24, 219));
-//! assert_eq!(tcb.to_string(), "bl 4, tee 0, snp 24, ucode 219");
-//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -86,6 +77,15 @@ impl FromStr for Product {
 }
 
 /// A TCB_VERSION as it stands in the report: eight bytes whose meaning depends on the product.
+///
+/// ```
+/// use tower_attest::platform::snp::{Product, RawTcb};
+///
+/// let raw = RawTcb::new([4, 0, 0, 0, 0, 0, 24, 219]);
+/// let tcb = raw.decode(Product::Milan);
+/// assert_eq!((tcb.bootloader, tcb.snp, tcb.microcode), (4, 24, 219));
+/// assert_eq!(tcb.to_string(), "bl 4, tee 0, snp 24, ucode 219");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RawTcb([u8; 8]);
 

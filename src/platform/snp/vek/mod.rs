@@ -1,4 +1,14 @@
 //! Where endorsements that did not come with the report are found: VCEK certificates and CRLs.
+//!
+//! ```
+//! use tower_attest::platform::snp::vek::{EndorsementDirectory, MemoryVeks};
+//! use tower_attest::platform::snp::{SnpPolicy, SnpVerifier};
+//!
+//! // Memory, then files. `.then(KdsClient::new(..))` on the directory would ask AMD for what is not there.
+//! let source = MemoryVeks::new(EndorsementDirectory::new("/var/lib/prover/endorsements"));
+//! let verifier = SnpVerifier::new(SnpPolicy::pin([0x42; 48])).with_vek_source(source);
+//! # let _ = verifier;
+//! ```
 
 mod crl;
 mod directory;

@@ -1,10 +1,4 @@
 //! What Intel says about a platform beside its quote: TCB info, QE identity and revocation lists.
-//!
-//! ```
-//! use tower_attest::platform::tdx::Collateral;
-//!
-//! assert!(Collateral::from_json(b"{}").unwrap_err().to_string().contains("missing field"));
-//! ```
 
 mod directory;
 mod memory;
@@ -48,6 +42,12 @@ pub(super) const MAX_JSON_LEN: usize = 256 * 1024;
 /// bodies, byte for byte); `tcb_info_signature` and `qe_identity_signature` (hexadecimal, r ‖ s); `root_ca_crl` and
 /// `pck_crl` (DER in hexadecimal). `pck_crl_issuer_chain` may be left out: a CRL must be signed by the CA in the quote's
 /// own chain. A `pck_certificate_chain` is ignored for the same reason.
+///
+/// ```
+/// use tower_attest::platform::tdx::Collateral;
+///
+/// assert!(Collateral::from_json(b"{}").unwrap_err().to_string().contains("missing field"));
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collateral {
     #[serde(default)]

@@ -1,16 +1,4 @@
 //! Which genuine TDs are acceptable: [`TdxPolicy`], in code or as TOML.
-//!
-//! ```
-//! use tower_attest::platform::tdx::{TdMeasurement, TdxPolicy};
-//!
-//! let policy = TdxPolicy::pin([0x42; 48]).or(TdMeasurement::new([0x43; 48]).named("canary").rtmr(1, [[7; 48]]));
-//! let same = TdxPolicy::from_toml(&format!(
-//!     "[[measurement]]\nmrtd = '{}'\n[[measurement]]\nname = 'canary'\nmrtd = '{}'\nrtmr1 = '{}'\n",
-//!     "42".repeat(48), "43".repeat(48), "07".repeat(48),
-//! ))?;
-//! assert_eq!(policy, same);
-//! # Ok::<(), tower_attest::platform::tdx::InvalidPolicy>(())
-//! ```
 
 mod evaluate;
 mod file;
@@ -43,6 +31,18 @@ const KNOWN_XFAM: u64 = 0x0006_dbe7;
 /// Starts strict: one measurement, TCB status `UpToDate` alone, SEPT_VE_DISABLE required, everything under debug,
 /// migratable, with service TDs or with unknown bits refused. Each method below changes one rule; a value that is not
 /// named (MRCONFIGID, RTMRs, …) is not judged.
+///
+/// ```
+/// use tower_attest::platform::tdx::{TdMeasurement, TdxPolicy};
+///
+/// let policy = TdxPolicy::pin([0x42; 48]).or(TdMeasurement::new([0x43; 48]).named("canary").rtmr(1, [[7; 48]]));
+/// let same = TdxPolicy::from_toml(&format!(
+///     "[[measurement]]\nmrtd = '{}'\n[[measurement]]\nname = 'canary'\nmrtd = '{}'\nrtmr1 = '{}'\n",
+///     "42".repeat(48), "43".repeat(48), "07".repeat(48),
+/// ))?;
+/// assert_eq!(policy, same);
+/// # Ok::<(), tower_attest::platform::tdx::InvalidPolicy>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TdxPolicy {
     measurements: Vec<TdMeasurement>,

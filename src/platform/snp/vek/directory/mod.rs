@@ -1,14 +1,4 @@
 //! Endorsements kept as files, for machines without network and across restarts.
-//!
-//! ```
-//! # tokio_test::block_on(async {
-//! use tower_attest::platform::snp::vek::{MemoryVeks, EndorsementDirectory};
-//!
-//! // Files only. `.then(kds)` would ask AMD for what is not there, and `.write_back()` keep the answer.
-//! let source = MemoryVeks::new(EndorsementDirectory::new("/var/lib/prover/endorsements"));
-//! # let _ = source;
-//! # });
-//! ```
 
 use std::error::Error as _;
 use std::fs::{self, File};
@@ -39,6 +29,16 @@ use crate::report::Hex;
 ///
 /// A file that is too large, is no regular file or fails the verifier's check is passed over, with a warning. Files are
 /// read on tokio's blocking threads.
+///
+/// ```
+/// # tokio_test::block_on(async {
+/// use tower_attest::platform::snp::vek::{MemoryVeks, EndorsementDirectory};
+///
+/// // Files only. `.then(kds)` would ask AMD for what is not there, and `.write_back()` keep the answer.
+/// let source = MemoryVeks::new(EndorsementDirectory::new("/var/lib/prover/endorsements"));
+/// # let _ = source;
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct EndorsementDirectory<S = NoSource> {
     path: PathBuf,

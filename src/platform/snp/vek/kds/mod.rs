@@ -1,26 +1,4 @@
 //! AMD's Key Distribution Service, over any tower HTTP service.
-//!
-//! ```
-//! use std::sync::atomic::{AtomicUsize, Ordering};
-//! use bytes::Bytes;
-//! use http_body_util::{Empty, Full};
-//! use tower_attest::platform::snp::vek::KdsClient;
-//!
-//! # #[derive(Clone)] struct MyClient;
-//! # impl tower_service::Service<http::Request<Empty<Bytes>>> for MyClient {
-//! #     type Response = http::Response<Full<Bytes>>;
-//! #     type Error = std::convert::Infallible;
-//! #     type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
-//! #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-//! #         std::task::Poll::Ready(Ok(()))
-//! #     }
-//! #     fn call(&mut self, _: http::Request<Empty<Bytes>>) -> Self::Future { unreachable!() }
-//! # }
-//! // Any `Service<http::Request<Empty<Bytes>>>`: hyper-util's client, a stack of tower layers, a stand-in.
-//! let kds = KdsClient::new(MyClient).with_base_url("http://kds-mirror.internal:8080")?;
-//! assert_eq!(kds.base_url(), "http://kds-mirror.internal:8080");
-//! # Ok::<(), tower_attest::platform::snp::vek::EndorsementError>(())
-//! ```
 
 mod url;
 
@@ -64,6 +42,28 @@ use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product, VekKind};
 ///
 /// After a failure nothing is sent for a while, by any caller: for `Retry-After` where the server names it, else for a
 /// back-off that starts at half a second and doubles. A call whose time does not reach so far fails at once.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use bytes::Bytes;
+/// use http_body_util::{Empty, Full};
+/// use tower_attest::platform::snp::vek::KdsClient;
+///
+/// # #[derive(Clone)] struct MyClient;
+/// # impl tower_service::Service<http::Request<Empty<Bytes>>> for MyClient {
+/// #     type Response = http::Response<Full<Bytes>>;
+/// #     type Error = std::convert::Infallible;
+/// #     type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+/// #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+/// #         std::task::Poll::Ready(Ok(()))
+/// #     }
+/// #     fn call(&mut self, _: http::Request<Empty<Bytes>>) -> Self::Future { unreachable!() }
+/// # }
+/// // Any `Service<http::Request<Empty<Bytes>>>`: hyper-util's client, a stack of tower layers, a stand-in.
+/// let kds = KdsClient::new(MyClient).with_base_url("http://kds-mirror.internal:8080")?;
+/// assert_eq!(kds.base_url(), "http://kds-mirror.internal:8080");
+/// # Ok::<(), tower_attest::platform::snp::vek::EndorsementError>(())
+/// ```
 pub struct KdsClient<S> {
     endorser: Endorser<S>,
     base_url: Arc<str>,
