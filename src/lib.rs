@@ -42,7 +42,7 @@
 //! |---|---|---|---|
 //! | [`Presence`](Strength::Presence) | [`AttestLayer`] on any connection | **no**: a relay that holds a certificate for the name reads and changes it | **status only** |
 //! | [`Channel`](Strength::Channel) | `tls::AttestedChannel`: evidence bound to this very TLS connection, verified before any request leaves on it | yes | yes |
-//! | [`Sealed`](Strength::Sealed) | the whole request encrypted to a key in verified evidence | yes, through any carrier; size and timing show | yes |
+//! | [`Sealed`](Strength::Sealed) | `seal::SealLayer`: the whole request encrypted to a key in verified evidence | yes, through any carrier; size and timing show | yes |
 //!
 //! Assumed throughout: the hardware is not broken, the policy pins the right measurements, and nothing else in the guest can
 //! obtain a report over data of its choosing. The protocol has not been formally modelled. The repository's
@@ -55,6 +55,7 @@
 //! | the client's layer: modes, waiting, order of layers | [`client`] |
 //! | the server's layer and the attester: what it answers and refuses | [`server`] |
 //! | attested TLS, both ends (feature `tls`) | `tls` |
+//! | sealed requests, both ends (feature `seal`) | `seal` |
 //! | policies and hardware (features `snp`, `tdx`, `mock`) | [`platform`] |
 //! | every error: meaning, remedy, gRPC code | [`error`] |
 //! | a backend of your own | [`provider`], [`verifier`] |
@@ -64,8 +65,9 @@
 //!
 //! `default = []` builds the protocol and both layers. A feature adds types and never changes what already works; none makes
 //! a verifier of hardware accept a mock. `tonic`: [`AttestError`] becomes a `tonic::Status`. `axum`: the channel binding
-//! is read from axum's `ConnectInfo`. `tls`, `snp`, `tdx`, `mock`: as above. `fetch`: an HTTPS client for AMD's KDS and Intel's
-//! PCS. `sim`: simulated hardware that speaks the real formats under roots of its own.
+//! is read from axum's `ConnectInfo`. `tls`, `seal`, `snp`, `tdx`, `mock`: as above. `sev-guest`: SNP reports on Linux
+//! before 6.7 too. `fetch`: an HTTPS client for AMD's KDS and Intel's PCS. `sim`: simulated hardware that speaks the real formats
+//! under roots of its own. `cli`: the binary `tower-attest`, a sidecar for programs that cannot change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions))]
 
@@ -101,6 +103,8 @@ pub use self::platform::tdx;
 pub use self::protocol::{ChannelBinding, KeysDigest, Nonce};
 pub use self::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 pub use self::report::{InvalidPlatform, Platform, Report, ReportData};
+#[cfg(feature = "seal")]
+pub use self::seal::{SealLayer, UnsealLayer};
 pub use self::server::{
     AttachReport, Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, ReportLayer, Stats,
 };
