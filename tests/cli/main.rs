@@ -8,6 +8,7 @@
     clippy::expect_used
 )]
 
+mod collateral;
 mod doctor;
 mod event_log;
 mod inspect;

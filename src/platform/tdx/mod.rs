@@ -16,7 +16,7 @@
 //! 3. The collateral is signed under the same root, within its dates, about this FMSPC and PCE id; nothing on the way is
 //!    revoked; the quoting enclave and the TDX module are those of Intel's identities.
 //! 4. The platform's TCB matches a level; its status is that of platform, module and quoting enclave together.
-//! 5. The policy's rules, all of them.
+//! 5. The policy's rules, all of them; and that the event log leads to the RTMRs, where one is given.
 //!
 //! # Why not a library
 //!

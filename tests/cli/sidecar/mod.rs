@@ -7,5 +7,5 @@ mod http;
 mod http2;
 mod refusals;
 mod restart;
-mod support;
+pub(crate) mod support;
 mod upstream;

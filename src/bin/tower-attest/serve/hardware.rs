@@ -9,6 +9,7 @@ use tower_attest::tdx::Quote;
 use tower_attest::tdx::sim::{SimProvider as SimTdx, SimulatedIntel, SimulatedTd};
 use tower_attest::{Platform, Report, ReportProvider};
 
+use super::collateral::Source;
 use crate::failure::Failure;
 use crate::simulation::{self, MEASUREMENT};
 
@@ -35,28 +36,34 @@ impl Hardware {
         matches!(self, Self::Mock | Self::SimSnp | Self::SimTdx)
     }
 
-    /// Opens the device, or makes the stand-in.
-    pub(crate) fn open(self) -> Result<Box<dyn ReportProvider>, Failure> {
+    /// Opens the device, or makes the stand-in. TDX quotes come with collateral from the source, if there is one.
+    pub(crate) fn open(self, collateral: Option<&Source>) -> Result<Box<dyn ReportProvider>, Failure> {
+        if collateral.is_some() && !matches!(self, Self::Auto | Self::Tdx | Self::SimTdx) {
+            return Err(Failure::undecided("--collateral: only TDX quotes have collateral"));
+        }
         match self {
             Self::Auto => {
                 let machine = detect();
                 match machine.platform() {
-                    Some(platform) if *platform == Platform::SNP => Self::Snp.open(),
-                    Some(platform) if *platform == Platform::TDX => Self::Tdx.open(),
+                    Some(platform) if *platform == Platform::SNP => Self::Snp.open(collateral),
+                    Some(platform) if *platform == Platform::TDX => Self::Tdx.open(collateral),
                     _ => Err(Failure::undecided(format_args!(
                         "this machine makes no reports\n{machine}To try without hardware: --platform sim-snp --insecure-no-hardware"
                     ))),
                 }
             }
             Self::Snp => open_snp(),
-            Self::Tdx => open_tdx(),
+            Self::Tdx => open_tdx(collateral),
             Self::Mock => Ok(Box::new(simulation::mock().provider())),
             Self::SimSnp => {
                 Ok(Box::new(SimSnp::new(SimulatedGuest::new(Product::Genoa).with_measurement(MEASUREMENT))))
             }
             Self::SimTdx => {
-                let collateral = SimulatedIntel::new().collateral().issued_at(std::time::SystemTime::now());
-                Ok(Box::new(SimTdx::new(SimulatedTd::new(MEASUREMENT)).stapling(collateral)))
+                let (intel, td) = (SimulatedIntel::new(), SimTdx::new(SimulatedTd::new(MEASUREMENT)));
+                Ok(match collateral {
+                    Some(source) => Box::new(source.staple(td)?.trusting_simulator(&intel)),
+                    None => Box::new(td.stapling(intel.collateral().issued_at(std::time::SystemTime::now()))),
+                })
             }
         }
     }
@@ -71,11 +78,12 @@ fn open_snp() -> Result<Box<dyn ReportProvider>, Failure> {
 }
 
 #[cfg(target_os = "linux")]
-fn open_tdx() -> Result<Box<dyn ReportProvider>, Failure> {
-    match tower_attest::tdx::TdxProvider::open() {
-        Ok(provider) => Ok(Box::new(provider)),
-        Err(error) => Err(Failure::during("Intel TDX", &error)),
-    }
+fn open_tdx(collateral: Option<&Source>) -> Result<Box<dyn ReportProvider>, Failure> {
+    let provider = tower_attest::tdx::TdxProvider::open().map_err(|error| Failure::during("Intel TDX", &error))?;
+    Ok(match collateral {
+        Some(source) => Box::new(source.staple(provider)?),
+        None => Box::new(provider),
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -84,7 +92,7 @@ fn open_snp() -> Result<Box<dyn ReportProvider>, Failure> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_tdx() -> Result<Box<dyn ReportProvider>, Failure> {
+fn open_tdx(_: Option<&Source>) -> Result<Box<dyn ReportProvider>, Failure> {
     Err(Failure::undecided("Intel TDX: reports can be made on Linux only"))
 }
 

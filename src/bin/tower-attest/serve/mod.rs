@@ -2,6 +2,7 @@
 
 mod backend;
 mod banner;
+mod collateral;
 mod config;
 mod hardware;
 mod upstream;
@@ -67,6 +68,10 @@ pub(crate) struct Serve {
     /// The hardware that vouches for this server.
     #[arg(long, value_name = "PLATFORM", default_value = "auto")]
     platform: Hardware,
+    /// Send Intel's collateral along with TDX quotes, so that clients need no route to Intel: `intel`, the URL of a PCCS,
+    /// or a directory (docs/TDX.md).
+    #[arg(long, value_name = "SOURCE")]
+    collateral: Option<collateral::Source>,
     /// Run on a simulated platform, which proves nothing.
     #[arg(long)]
     insecure_no_hardware: bool,
@@ -157,7 +162,7 @@ impl Serve {
     async fn serve(self, config: EffectiveConfig) -> Result<ExitCode, Failure> {
         let signal = signal().map_err(|error| Failure::during("signals", &error))?;
         let tls = self.tls()?;
-        let attester = Attester::builder(self.platform.open()?)
+        let attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
             .config(config.digest())
             .start()

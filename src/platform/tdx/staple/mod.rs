@@ -104,6 +104,12 @@ impl<P> StaplingProvider<P> {
         self
     }
 
+    /// Until when the collateral at hand holds; `None` before the first has been fetched. For a health check: the attester
+    /// takes an `Arc` of this provider, of which the caller keeps a clone.
+    pub fn stapled_until(&self) -> Option<SystemTime> {
+        self.renewal.kept.load().as_ref().map(|kept| kept.until)
+    }
+
     /// The provider behind it.
     pub fn get_ref(&self) -> &P {
         &self.provider
@@ -191,12 +197,11 @@ impl<P: ReportProvider> ReportProvider for StaplingProvider<P> {
 
 impl<P: fmt::Debug> fmt::Debug for StaplingProvider<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.renewal.kept.load();
         f.debug_struct("StaplingProvider")
             .field("provider", &self.provider)
             .field("source", &self.renewal.source)
             .field("interval", &self.renewal.interval)
-            .field("stapled_until", &kept.as_ref().map(|kept| show_time(kept.until)))
+            .field("stapled_until", &self.stapled_until().map(show_time))
             .finish_non_exhaustive()
     }
 }

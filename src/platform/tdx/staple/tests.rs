@@ -101,11 +101,12 @@ async fn a_quote_does_not_wait_for_collateral_and_the_next_has_it() {
     setup.pcs.fail_next(PcsFault::Hang);
     let before = setup.clock.now();
     assert!(!setup.is_stapled().await);
-    assert_eq!(setup.clock.now(), before, "no time has passed");
+    assert_eq!((setup.clock.now(), setup.provider.stapled_until()), (before, None), "no time has passed");
     // The hung request ends by its own limit, and the next try a minute later succeeds.
     pass(5 * Duration::from_secs(60)).await;
     assert!(setup.is_stapled().await);
     assert_eq!(setup.verified_until().await.unwrap(), Some(issued() + 30 * DAY));
+    assert_eq!(setup.provider.stapled_until(), Some(issued() + 30 * DAY));
 }
 
 #[tokio::test(start_paused = true)]
