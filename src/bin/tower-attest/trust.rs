@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_attest::platform::fetch::HttpsClient;
+use tower_attest::seal::SealLayer;
 use tower_attest::snp::sim::SimulatedAmd;
 use tower_attest::snp::vek::{CrlRefresh, CrlRefresher, EndorsementDirectory, KdsClient, MemoryVeks};
 use tower_attest::snp::{Product, SnpPolicy, SnpVerifier};
@@ -173,6 +178,35 @@ impl Believer {
     /// A client that takes the certificates that the flags say.
     pub(crate) fn client(&self) -> Result<HttpsClient, Failure> {
         Ok(HttpsClient::with_roots(self.certificates.store()?))
+    }
+
+    /// A layer that seals requests to `uri`, with the same demands.
+    pub(crate) fn seal_layer<C>(&self, uri: &Uri) -> SealLayer<C> {
+        let layer = SealLayer::new(Arc::clone(&self.verifier)).max_evidence_age(self.max_evidence_age);
+        let layer = match self.name.as_deref().or(uri.host()) {
+            Some(name) => layer.name(name),
+            None => layer,
+        };
+        match self.config {
+            Some(config) => layer.config(config),
+            None => layer,
+        }
+    }
+
+    /// A client for what is sealed, that takes the certificates that the flags say.
+    pub(crate) fn carrier<B>(&self) -> Result<Client<HttpsConnector<HttpConnector>, B>, Failure>
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+    {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Failure::during("TLS", &error))?
+            .with_root_certificates(self.certificates.store()?)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+        Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))
     }
 
     /// Waits until each revocation list has been asked for once, for whoever asks but once. A policy that requires a

@@ -113,7 +113,7 @@ async fn floods_of_fields_are_431() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_given_up() {
-    let (upstream, serve, connect) = sidecars(&["--header-timeout", "500ms", "--idle-timeout", "500ms"]).await;
+    let (upstream, serve, connect) = sidecars(&["--header-timeout", "2s", "--idle-timeout", "2s"]).await;
     for (name, sent) in [
         ("nothing at all", ""),
         ("part of a request line", "GET /sl"),
@@ -133,7 +133,7 @@ async fn slow_clients_are_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_is_given_up() {
-    let (upstream, serve, connect) = sidecars(&["--idle-timeout", "500ms"]).await;
+    let (upstream, serve, connect) = sidecars(&["--idle-timeout", "2s"]).await;
     let request = "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stuck = Vec::new();
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{Serve, certificate, client, get};
+use super::support::{Serve, certificate, client, eventually, get};
 use super::upstream::Upstream;
 use crate::run::{Files, run};
 
@@ -104,11 +104,14 @@ fn the_effective_configuration_is_what_its_digest_says() {
         (text, digest)
     };
     let (text, digest) = shown(&["--host", "b", "--host", "A"]);
-    let expected =
-        "tower-attest serve 1\nnames=a,b\nupstream=http://127.0.0.1:8082\nupstream-protocol=auto\ntls=self-signed\n";
+    let expected = "tower-attest serve 1\nnames=a,b\nupstream=http://127.0.0.1:8082\nupstream-protocol=auto\ntls=self-signed\nsealed=off\n";
     assert_eq!(text, expected);
     assert_eq!(shown(&["--host", "a", "--host", "b", "--max-streams", "9"]).1, digest, "limits send nothing elsewhere");
-    for other in [&["--host", "a"][..], &["--host", "a", "--host", "b", "--upstream-protocol", "h1"]] {
+    for other in [
+        &["--host", "a"][..],
+        &["--host", "a", "--host", "b", "--upstream-protocol", "h1"],
+        &["--host", "a", "--host", "b", "--sealed"],
+    ] {
         assert_ne!(shown(other).1, digest);
     }
 }
@@ -127,7 +130,7 @@ async fn serve_says_what_it_is_and_connect_who_it_found() {
             assert!(!banner.contains('\x1b'), "no colour where nobody looks: {banner}");
         }
         assert!(serve.sidecar.banner.contains(&format!("{name} (simulated)")));
-        assert!(serve.sidecar.log().contains("proves nothing"));
+        eventually("it warns", || serve.sidecar.log().contains("proves nothing")).await;
         let response = get(&client(), connect.addr(), "/version").await;
         assert_eq!(response.status(), 200, "{platform}: {response:?}");
     }
@@ -138,6 +141,7 @@ async fn log_lines_can_be_json() {
     let upstream = Upstream::start().await;
     let serve = Serve::start(&upstream.url(), &["--log", "debug", "--log-format", "json"]);
     get(&client(), serve.connect(&[]).addr(), "/version").await;
+    eventually("a whole line", || serve.sidecar.log().lines().count() > 2).await;
     let log = serve.sidecar.log();
     let line = log.lines().find(|line| line.starts_with('{')).expect("a line of JSON");
     let line: Value = serde_json::from_str(line).unwrap();

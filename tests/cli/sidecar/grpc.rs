@@ -37,13 +37,17 @@ impl Server {
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/sidecar/peer.py");
 
 fn calls(case: &str) {
+    calls_with(case, &[], &[]);
+}
+
+fn calls_with(case: &str, serving: &[&str], connecting: &[&str]) {
     let Some(python) = python() else { return };
     let mut child = Command::new(&python).args([PEER, "server"]).stdout(Stdio::piped()).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let mut server = Server(child, stdout);
     let port = server.line();
-    let serve = Serve::start(&format!("http://127.0.0.1:{port}"), &[]);
-    let connect = serve.connect(&[]);
+    let serve = Serve::start(&format!("http://127.0.0.1:{port}"), serving);
+    let connect = serve.connect(connecting);
     let client = Command::new(&python).args([PEER, "client", &connect.listening, case]).output().unwrap();
     let said = String::from_utf8_lossy(&client.stdout);
     assert!(
@@ -84,6 +88,13 @@ fn cancellation() {
 #[test]
 fn error_codes_messages_and_trailers() {
     calls("errors");
+}
+
+#[test]
+fn sealed() {
+    for case in ["unary", "errors", "cancellation"] {
+        calls_with(case, &["--sealed-only"], &["--sealed"]);
+    }
 }
 
 #[test]

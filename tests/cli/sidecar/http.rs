@@ -172,6 +172,22 @@ async fn a_websocket_passes_through_both_sidecars() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_counts_as_one() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[]);
+    let connect = serve.connect(&["--max-connections", "1"]);
+    let mut socket = TcpStream::connect(connect.addr()).await.unwrap();
+    socket.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    assert!(head(&mut socket).await.starts_with("HTTP/1.1 101"));
+    let mut waits = TcpStream::connect(connect.addr()).await.unwrap();
+    waits.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), waits.read(&mut [0])).await;
+    assert!(early.is_err(), "it is not served yet");
+    drop(socket);
+    assert!(head(&mut waits).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wish_for_h2c_is_not_granted() {
     let upstream = Upstream::start().await;
     let serve = Serve::start(&upstream.url(), &[]);

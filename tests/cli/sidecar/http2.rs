@@ -106,7 +106,7 @@ async fn an_endless_header_block_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preface_that_does_not_come_is_not_waited_for() {
-    let (_upstream, serve, connect) = sidecars(&["--header-timeout", "500ms"]).await;
+    let (_upstream, serve, connect) = sidecars(&["--header-timeout", "2s"]).await;
     for bytes in [&b""[..], b"PRI * HTT"] {
         both(&serve, &connect, bytes).await;
     }
@@ -114,7 +114,7 @@ async fn a_preface_that_does_not_come_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_client_gives_no_window_is_given_up() {
-    let (upstream, serve, connect) = sidecars(&["--idle-timeout", "500ms"]).await;
+    let (upstream, serve, connect) = sidecars(&["--idle-timeout", "2s"]).await;
     let bytes = [opening(), frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/endless"))].concat();
     // The window of 64 KiB is never widened; `both` reads on, so that TCP is not what stops.
     both(&serve, &connect, &bytes).await;

@@ -7,5 +7,6 @@ mod http;
 mod http2;
 mod refusals;
 mod restart;
+mod sealed;
 pub(crate) mod support;
 mod upstream;

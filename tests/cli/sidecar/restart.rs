@@ -175,7 +175,7 @@ async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     let good = std::fs::read(&key).unwrap();
     std::fs::write(&key, "no key").unwrap();
     assert_eq!(get(&client(), serve.connect(&[]).addr(), "/").await.status(), 200, "the last good pair serves");
-    assert!(serve.sidecar.log().contains("tls certificate not reloaded"), "{}", serve.sidecar.log());
+    eventually("it says so", || serve.sidecar.log().contains("tls certificate not reloaded")).await;
     std::fs::write(&key, good).unwrap();
     assert_eq!(get(&client(), serve.connect(&[]).addr(), "/").await.status(), 200);
 }

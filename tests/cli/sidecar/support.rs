@@ -12,6 +12,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -122,8 +124,13 @@ impl Serve {
 
     /// A `connect` that believes it.
     pub(crate) fn connect(&self, flags: &[&str]) -> Sidecar {
+        self.connect_to(self.addr().port(), flags)
+    }
+
+    /// A `connect` that believes it, by way of another port.
+    pub(crate) fn connect_to(&self, port: u16, flags: &[&str]) -> Sidecar {
         let (to, policy, roots) =
-            (format!("https://localhost:{}", self.addr().port()), self.file("policy.toml"), self.file("cert.pem"));
+            (format!("https://localhost:{port}"), self.file("policy.toml"), self.file("cert.pem"));
         let mut arguments = vec!["connect", "--to", &to, "--policy", policy.to_str().unwrap()];
         arguments.extend(["--roots-file", roots.to_str().unwrap(), "--insecure-simulator"]);
         if !flags.contains(&"--listen") {
@@ -135,9 +142,24 @@ impl Serve {
 
     /// A TLS connection to it that knows nothing of attestation.
     pub(crate) async fn tls(&self, alpn: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.dial().tls(alpn).await
+    }
+
+    pub(crate) fn dial(&self) -> Dial {
+        Dial { addr: self.addr(), cert: self.file("cert.pem") }
+    }
+}
+
+/// Where a `serve` listens, and the certificate that it shows.
+pub(crate) struct Dial {
+    addr: SocketAddr,
+    cert: PathBuf,
+}
+
+impl Dial {
+    pub(crate) async fn tls(&self, alpn: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
-        use rustls::pki_types::pem::PemObject;
-        roots.add(rustls::pki_types::CertificateDer::from_pem_file(self.file("cert.pem")).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(&self.cert).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -145,7 +167,7 @@ impl Serve {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let tcp = TcpStream::connect(self.addr()).await.unwrap();
+        let tcp = TcpStream::connect(self.addr).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
     }

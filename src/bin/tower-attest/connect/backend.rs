@@ -4,16 +4,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 use http_body_util::BodyExt;
-use tower::ServiceExt;
-use tower_attest::tls::{AttestedChannel, ChannelBody, ChannelBuilder};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use tower::{Layer, ServiceExt};
+use tower_attest::seal::Seal;
+use tower_attest::tls::{AttestedChannel, ChannelBuilder};
 use tower_attest::{BoxError, VerifiedReport};
 
 use super::result::{ATTESTATION_RESULT, failed, verified};
+use crate::failure::Failure;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::head::remove_attestation;
 use crate::proxy::problem::{Code, Problem};
@@ -23,12 +30,24 @@ use crate::trust::Believer;
 /// The far end of `connect`.
 #[derive(Debug, Clone)]
 pub(crate) struct AttestedBackend {
-    channel: AttestedChannel,
+    way: Way,
     far: Far,
     hosts: Hosts,
 }
 
-type Exchange = Pin<Box<dyn Future<Output = Result<Response<ChannelBody>, BoxError>> + Send>>;
+/// How requests get there.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// On connections whose far end has been verified.
+    Channel(AttestedChannel),
+    /// Each sealed to a key in verified evidence, over connections that need not be believed.
+    Sealed(Box<Sealer>),
+}
+
+/// Seals requests for a client that any server with a certificate may answer.
+pub(crate) type Sealer = Seal<Client<HttpsConnector<HttpConnector>, ProxyBody>, ProxyBody>;
+
+type Exchange = Pin<Box<dyn Future<Output = Result<Response<ProxyBody>, BoxError>> + Send>>;
 
 /// How to reach and judge the far end.
 #[derive(Debug, Clone)]
@@ -40,6 +59,10 @@ pub(crate) struct Far {
 impl Far {
     pub(crate) fn builder(&self) -> ChannelBuilder {
         self.believer.channel(self.uri.clone())
+    }
+
+    pub(crate) fn sealer(&self) -> Result<Sealer, Failure> {
+        Ok(self.believer.seal_layer(&self.uri).layer(self.believer.carrier()?))
     }
 }
 
@@ -75,20 +98,55 @@ impl Hosts {
 }
 
 impl AttestedBackend {
-    pub(crate) fn new(channel: AttestedChannel, far: Far, hosts: Hosts) -> Self {
-        Self { channel, far, hosts }
+    pub(crate) fn new(way: Way, far: Far, hosts: Hosts) -> Self {
+        Self { way, far, hosts }
     }
 
     /// An upgrade takes its connection away, so that it gets one of its own, on which HTTP/1.1 is spoken.
-    fn exchange(&self, request: Request<ProxyBody>, upgrade: bool) -> Exchange {
+    fn exchange(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Exchange, Problem> {
+        let channel = match &self.way {
+            Way::Channel(channel) => channel.clone(),
+            Way::Sealed(_) if upgrade => {
+                let detail = "a connection that is upgraded cannot be sealed";
+                return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Request, detail));
+            }
+            Way::Sealed(sealer) => {
+                let sealer = ServiceExt::<Request<ProxyBody>>::map_response(Sealer::clone(sealer), |response| {
+                    response.map(boxed)
+                });
+                return Ok(Box::pin(sealer.oneshot(self.absolute(request)?)));
+            }
+        };
         // Made outside the block below, where the compiler cannot see that it is `Send`.
-        let call = |channel: AttestedChannel| -> Exchange { Box::pin(channel.oneshot(request)) };
+        let call = |channel: AttestedChannel| -> Exchange {
+            let channel = ServiceExt::<Request<ProxyBody>>::map_response(channel, |response| response.map(boxed));
+            Box::pin(channel.oneshot(request))
+        };
         if !upgrade {
-            return call(self.channel.clone());
+            return Ok(call(channel));
         }
         let builder = self.far.builder().alpn(["http/1.1"]);
-        Box::pin(async move { call(builder.connect().await?).await })
+        Ok(Box::pin(async move { call(builder.connect().await?).await }))
     }
+
+    /// Sealed requests say whom they are for, and are carried over HTTP/1.1, whatever the client speaks.
+    fn absolute(&self, mut request: Request<ProxyBody>) -> Result<Request<ProxyBody>, Problem> {
+        *request.version_mut() = Version::HTTP_11;
+        let mut uri = self.far.uri.clone().into_parts();
+        uri.path_and_query = request.uri().path_and_query().cloned();
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, Code::Request, format!("the target cannot be sent on: {error}"))
+        })?;
+        Ok(request)
+    }
+}
+
+fn boxed<B>(body: B) -> ProxyBody
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
 }
 
 impl Backend for AttestedBackend {
@@ -102,15 +160,15 @@ impl Backend for AttestedBackend {
     }
 
     async fn send(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Response<ProxyBody>, Problem> {
-        let mut response = self.exchange(request, upgrade).await.map_err(|error| failed(&error))?;
+        let mut response = self.exchange(request, upgrade)?.await.map_err(|error| failed(&error))?;
         remove_attestation(response.headers_mut());
         let Some(result) = VerifiedReport::of(&response).and_then(verified) else {
-            // The channel puts one into each response; without it nothing may pass.
+            // Both ways put one into each response; without it nothing may pass.
             let detail = "expected a verified report with the response, found none";
             return Err(Problem::new(StatusCode::BAD_GATEWAY, Code::NotAttested, detail));
         };
         response.headers_mut().insert(ATTESTATION_RESULT, result);
-        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        Ok(response)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tower_attest::VerifiedReport;
 use tower_attest::tls::{AttestedChannel, ChannelError, EndpointState};
 
-use self::backend::{AttestedBackend, Far, Hosts};
+use self::backend::{AttestedBackend, Far, Hosts, Way};
 use self::listen::{Listen, Listener};
 use crate::failure::Failure;
 use crate::proxy::activity::Exchanges;
@@ -53,6 +53,10 @@ pub(crate) struct Connect {
     /// Another host that clients may ask this port for. Loopback names and the service's are allowed.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
+    /// Seal each request to a key in verified evidence, in place of attested channels: where something that reads along
+    /// ends TLS before the service. The service runs with --sealed or --sealed-only.
+    #[arg(long, conflicts_with_all = ["addresses", "connections", "dangerous_trust_attestation_alone"])]
+    sealed: bool,
     /// Connections to keep to the service where no --address is given.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -91,11 +95,15 @@ impl Connect {
             .bind()
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
-        let channel = self.channel(&far).await?;
+        line("to", &self.to.to_string());
+        let way = match self.sealed {
+            true => Way::Sealed(Box::new(far.sealer()?)),
+            false => Way::Channel(self.channel(&far).await?),
+        };
         let hosts = self.hosts();
         let address = listener.address().map_err(|error| Failure::during("--listen", &error))?;
         line("listening", &address.to_string());
-        let backend = AttestedBackend::new(channel, far, hosts);
+        let backend = AttestedBackend::new(way, far, hosts);
         serve(listener, backend, Arc::new(self.limits), signal).await;
         Ok(ExitCode::SUCCESS)
     }
@@ -104,7 +112,6 @@ impl Connect {
     /// are answered so until it is.
     async fn channel(&self, far: &Far) -> Result<AttestedChannel, Failure> {
         let configuration = |error: ChannelError| Failure::during("--to", &error);
-        line("to", &self.to.to_string());
         if !self.addresses.is_empty() {
             return AttestedChannel::balance(far.builder(), addresses::fixed(&self.addresses)).map_err(configuration);
         }
@@ -157,7 +164,7 @@ fn introduce(report: &VerifiedReport) {
 
 fn warn(error: &ChannelError) {
     anstream::eprintln!("{WARNING}warning:{WARNING:#} not attested yet, nothing is forwarded: {error}");
-    for rule in result::failed_rules(error) {
+    for rule in result::failed_rules(error.attest_error()) {
         anstream::eprintln!("  {}: expected {}, found {}", rule.rule, rule.expected, rule.found);
     }
 }
@@ -176,11 +183,11 @@ async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
                     // That it cannot be set costs time alone.
                     let _ = stream.set_nodelay(true);
-                    spawn(stream, Some(peer), &backend, &limits, &running, permit);
+                    spawn(stream, Some(peer), &backend, &limits, running.with(permit));
                 }),
                 #[cfg(unix)]
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    spawn(stream, None, &backend, &limits, &running, permit);
+                    spawn(stream, None, &backend, &limits, running.with(permit));
                 }),
             };
             if let Err(error) = accepted {
@@ -207,13 +214,9 @@ fn spawn(
     peer: Option<SocketAddr>,
     backend: &AttestedBackend,
     limits: &Arc<Limits>,
-    running: &Running,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    running: Running,
 ) {
-    let (limits, running, exchanges) = (Arc::clone(limits), running.clone(), Exchanges::default());
+    let (limits, exchanges) = (Arc::clone(limits), Exchanges::default());
     let proxy = Proxy::new(backend.clone(), Arc::clone(&limits), exchanges.clone(), running.clone(), peer);
-    tokio::spawn(async move {
-        serve_connection(stream, Protocol::Any, proxy, exchanges, &limits, running).await;
-        drop(permit);
-    });
+    tokio::spawn(async move { serve_connection(stream, Protocol::Any, proxy, exchanges, &limits, running).await });
 }

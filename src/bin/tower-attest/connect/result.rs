@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use sfv::{Integer, ItemSerializer, StringRef, key_ref, token_ref};
 use tower_attest::tls::{ChannelError, Stage};
-use tower_attest::{BoxError, ErrorKind, GrpcCode, VerifiedReport, VerifyError};
+use tower_attest::{AttestError, BoxError, ErrorKind, FailedRule, GrpcCode, VerifiedReport, VerifyError};
 
 use crate::failure::chain;
 use crate::proxy::problem::{Code, Problem};
@@ -35,32 +35,37 @@ pub(crate) fn verified(report: &VerifiedReport) -> Option<HeaderValue> {
 
 /// The answer to a request that was not sent, or whose exchange broke off.
 pub(crate) fn failed(error: &BoxError) -> Problem {
-    match ChannelError::of(&**error) {
-        Some(refused) => not_attested(refused),
-        None => {
-            tracing::warn!(reason = %chain(&**error), "exchange broke off");
-            Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, "the far end broke off the exchange")
-        }
+    if let Some(refused) = ChannelError::of(&**error) {
+        return not_attested(Some(refused.stage()), refused.attest_error(), refused.to_string());
     }
+    if let Some(refused) = AttestError::of(&**error) {
+        return not_attested(None, refused, refused.to_string());
+    }
+    tracing::warn!(reason = %chain(&**error), "exchange broke off");
+    Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, "the far end broke off the exchange")
 }
 
-fn not_attested(error: &ChannelError) -> Problem {
-    let grpc = error.attest_error().grpc_code();
-    let (code, token) = match (error.stage(), grpc) {
-        (_, GrpcCode::Unauthenticated | GrpcCode::FailedPrecondition) => (Code::NotAttested, "refused"),
-        (Stage::Connect | Stage::Tls | Stage::Http, _) => (Code::UpstreamDown, "unreachable"),
+fn not_attested(stage: Option<Stage>, error: &AttestError, detail: String) -> Problem {
+    let grpc = error.grpc_code();
+    let (code, token) = match (stage, error.kind(), grpc) {
+        (_, _, GrpcCode::Unauthenticated | GrpcCode::FailedPrecondition) => (Code::NotAttested, "refused"),
+        (Some(Stage::Connect | Stage::Tls | Stage::Http), ..) | (None, ErrorKind::Transport, _) => {
+            (Code::UpstreamDown, "unreachable")
+        }
         _ => (Code::AttestationUnavailable, "undecided"),
     };
-    tracing::warn!(stage = %error.stage(), reason = %error.attest_error(), "far end not attested");
+    tracing::warn!(stage = stage.map(tracing::field::display), reason = %error, "far end not attested");
     let rules: Vec<Value> = failed_rules(error)
         .iter()
         .map(|rule| json!({ "rule": rule.rule, "expected": rule.expected, "found": rule.found }))
         .collect();
-    let mut problem = Problem::new(StatusCode::BAD_GATEWAY, code, error.to_string())
+    let mut problem = Problem::new(StatusCode::BAD_GATEWAY, code, detail)
         .with_grpc(grpc.number())
-        .with("stage", error.stage().to_string())
         .with("check", check(error.kind()))
         .with_field(ATTESTATION_RESULT, HeaderValue::from_static(token));
+    if let Some(stage) = stage {
+        problem = problem.with("stage", stage.to_string());
+    }
     if !rules.is_empty() {
         problem = problem.with("failed_rules", rules);
     }
@@ -68,8 +73,8 @@ fn not_attested(error: &ChannelError) -> Problem {
 }
 
 /// The rules of the policy that the far end does not meet; none if something else failed.
-pub(crate) fn failed_rules(error: &ChannelError) -> &[tower_attest::FailedRule] {
-    let verify = error.attest_error().cause().and_then(|cause| cause.downcast_ref::<VerifyError>());
+pub(crate) fn failed_rules(error: &AttestError) -> &[FailedRule] {
+    let verify = error.cause().and_then(|cause| cause.downcast_ref::<VerifyError>());
     verify.map_or(&[], VerifyError::failed_rules)
 }
 

@@ -110,7 +110,16 @@ pub(crate) struct Exchanges(Arc<Mutex<Vec<Weak<Activity>>>>);
 
 impl Exchanges {
     pub(crate) fn begin(&self, limits: &Limits) -> Arc<Activity> {
-        let activity = Activity::start(limits.idle(), limits.total());
+        self.enter(Activity::start(limits.idle(), limits.total()))
+    }
+
+    /// The same around an exchange that has limits of its own, and whose own answer shall come first.
+    pub(crate) fn begin_around(&self, limits: &Limits) -> Arc<Activity> {
+        let later = |limit: Duration| limit.saturating_add(SLACK);
+        self.enter(Activity::start(limits.idle().map(later), limits.total().map(later)))
+    }
+
+    fn enter(&self, activity: Arc<Activity>) -> Arc<Activity> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if running.len() >= SWEEP && running.len() == running.capacity() {
             running.retain(|exchange| exchange.strong_count() > 0);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use pin_project::pin_project;
 use tower_attest::BoxError;
 
 use super::activity::{Activity, Expired, Timer};
@@ -34,8 +35,10 @@ pub(crate) enum Cut {
 }
 
 /// A request's body, which may not be larger than its limit.
+#[pin_project]
 #[derive(Debug)]
 pub(crate) struct RequestBody<B> {
+    #[pin]
     inner: B,
     activity: Arc<Activity>,
     limit: Option<u64>,
@@ -48,22 +51,23 @@ impl<B> RequestBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B>
+impl<B: Body<Data = Bytes>> Body for RequestBody<B>
 where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else { return Poll::Ready(None) };
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        let Some(frame) = ready!(this.inner.poll_frame(cx)) else { return Poll::Ready(None) };
         let frame = frame.map_err(Into::into)?;
-        self.activity.touch();
+        this.activity.touch();
         let length = frame.data_ref().map_or(0, Bytes::len);
-        self.seen = self.seen.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        match self.limit {
-            Some(limit) if self.seen > limit => {
-                self.activity.set_too_large();
+        *this.seen = this.seen.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        match *this.limit {
+            Some(limit) if *this.seen > limit => {
+                this.activity.set_too_large();
                 Poll::Ready(Some(Err(Cut::TooLarge(limit).into())))
             }
             _ => Poll::Ready(Some(Ok(frame))),
@@ -80,8 +84,10 @@ where
 }
 
 /// A response's body, which ends with an error when its exchange has passed a limit.
+#[pin_project]
 #[derive(Debug)]
 pub(crate) struct ResponseBody<B> {
+    #[pin]
     inner: B,
     activity: Arc<Activity>,
     timer: Timer,
@@ -93,19 +99,20 @@ impl<B> ResponseBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B>
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B>
 where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            self.activity.touch();
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+            this.activity.touch();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let expired = ready!(Pin::new(&mut self.timer).poll(cx));
+        let expired = ready!(Pin::new(this.timer).poll(cx));
         Poll::Ready(Some(Err(Cut::Expired(expired).into())))
     }
 
@@ -115,6 +122,42 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// A body of which the first frame has been looked at.
+#[pin_project]
+struct Peeked<B> {
+    first: Option<Frame<Bytes>>,
+    #[pin]
+    rest: B,
+}
+
+impl<B: Body<Data = Bytes, Error = BoxError>> Body for Peeked<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        match this.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => this.rest.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// Waits for a body's first frame, so that a body that turns out to be empty says so from the start.
+///
+/// gRPC's trailers-only replies must end with their head: grpcio takes a head that is followed by an empty frame for the
+/// beginning of a reply, and misses the status in it.
+pub(crate) async fn end_early(mut body: ProxyBody) -> Result<ProxyBody, BoxError> {
+    match body.frame().await {
+        None => Ok(empty()),
+        Some(first) => Ok(Peeked { first: Some(first?), rest: body }.boxed_unsync()),
     }
 }
 
@@ -168,6 +211,16 @@ mod tests {
         assert!(tokio::time::timeout(9 * second, body.frame()).await.is_err());
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&Cut::Expired(Expired::Idle(10 * second))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_turns_out_to_be_empty_says_so_and_another_loses_nothing() {
+        let unknown = |chunks| Chunks(chunks).boxed_unsync();
+        assert!(!unknown(0).is_end_stream());
+        assert!(end_early(unknown(0)).await.unwrap().is_end_stream());
+        let body = end_early(unknown(2)).await.unwrap();
+        assert!(!body.is_end_stream());
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "fourfour");
     }
 
     #[test]

@@ -12,4 +12,5 @@ pub(crate) mod problem;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod shutdown;
+pub(crate) mod timed;
 pub(crate) mod upgrade;

@@ -25,9 +25,9 @@ pub(crate) enum Code {
     UpstreamBroke,
     /// It took too long.
     Timeout,
-    /// The far end is not believed. Nothing of the request was sent.
+    /// The far end is not believed. Nothing of the request was sent in the clear.
     NotAttested,
-    /// Whether to believe the far end could not be told. Nothing of the request was sent.
+    /// Whether to believe the far end could not be told. Nothing of the request was sent in the clear.
     AttestationUnavailable,
 }
 

@@ -16,7 +16,7 @@ use tower_attest::BoxError;
 use tower_service::Service;
 
 use super::activity::{Exchanges, Timer};
-use super::body::{ProxyBody, RequestBody, ResponseBody};
+use super::body::{ProxyBody, RequestBody, ResponseBody, end_early};
 use super::head::{check, clean_request, remove_attestation, remove_hop_by_hop};
 use super::limits::Limits;
 use super::problem::{Asked, Code, Problem};
@@ -59,7 +59,7 @@ impl<B: Backend> Proxy<B> {
 
     async fn exchange<R>(self, request: Request<R>) -> Response<ProxyBody>
     where
-        R: Body<Data = Bytes> + Send + Unpin + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
@@ -70,9 +70,21 @@ impl<B: Backend> Proxy<B> {
         })
     }
 
+    async fn send(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Response<ProxyBody>, Problem> {
+        let response = self.backend.send(request, upgrade).await?;
+        if !response.headers().contains_key("grpc-status") || response.body().is_end_stream() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = end_early(body).await.map_err(|_| {
+            Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, "the far end broke off its response")
+        })?;
+        Ok(Response::from_parts(parts, body))
+    }
+
     async fn try_exchange<R>(self, mut parts: Parts, body: R) -> Result<Response<ProxyBody>, Problem>
     where
-        R: Body<Data = Bytes> + Send + Unpin + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
         let max_body = self.limits.max_body();
@@ -88,9 +100,10 @@ impl<B: Backend> Proxy<B> {
 
         let activity = self.exchanges.begin(&self.limits);
         let body = RequestBody::new(body, Arc::clone(&activity), max_body).boxed_unsync();
+        let request = Request::from_parts(parts, body);
         let answered = tokio::select! {
             biased;
-            answered = self.backend.send(Request::from_parts(parts, body), upgrade.is_some()) => answered,
+            answered = self.send(request, upgrade.is_some()) => answered,
             expired = Timer::new(Arc::clone(&activity)) => Err(Problem::expired(expired)),
         };
         let mut response = answered.map_err(|problem| match (activity.is_too_large(), max_body) {
@@ -114,7 +127,7 @@ impl<B: Backend> Proxy<B> {
 impl<B, R> Service<Request<R>> for Proxy<B>
 where
     B: Backend,
-    R: Body<Data = Bytes> + Send + Unpin + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
     type Response = Response<ProxyBody>;

@@ -1,19 +1,29 @@
 //! SIGTERM and SIGINT: stop accepting, let running exchanges end, and end.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// Held by everything that a shutdown waits for.
+/// Held by everything that a shutdown waits for, and by all that belongs to one connection together with its permit.
 #[derive(Debug, Clone)]
-pub(crate) struct Running(watch::Receiver<bool>);
+pub(crate) struct Running {
+    ending: watch::Receiver<bool>,
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 impl Running {
+    /// The same for one connection. Its permit is given back when the last clone is gone, that of an upgraded
+    /// connection included.
+    pub(crate) fn with(&self, permit: OwnedSemaphorePermit) -> Self {
+        Self { ending: self.ending.clone(), _permit: Some(Arc::new(permit)) }
+    }
+
     /// Ready once the shutdown has begun.
     pub(crate) async fn ending(&mut self) {
         // A sender that is gone means that the process is ending.
-        let _ = self.0.wait_for(|ending| *ending).await;
+        let _ = self.ending.wait_for(|ending| *ending).await;
     }
 }
 
@@ -23,8 +33,8 @@ pub(crate) struct Shutdown(watch::Sender<bool>);
 
 impl Shutdown {
     pub(crate) fn new() -> (Self, Running) {
-        let (sender, receiver) = watch::channel(false);
-        (Self(sender), Running(receiver))
+        let (sender, ending) = watch::channel(false);
+        (Self(sender), Running { ending, _permit: None })
     }
 
     /// Begins the shutdown.
@@ -76,5 +86,17 @@ mod tests {
         assert!(!shutdown.drained(Duration::from_secs(5)).await);
         drop(task);
         assert!(shutdown.drained(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_permit_is_held_until_all_of_its_connection_is_gone() {
+        let permits = Arc::new(tokio::sync::Semaphore::new(1));
+        let (_shutdown, running) = Shutdown::new();
+        let connection = running.with(Arc::clone(&permits).acquire_owned().await.unwrap());
+        let upgraded = connection.clone();
+        drop(connection);
+        assert_eq!(permits.available_permits(), 0);
+        drop(upgraded);
+        assert_eq!(permits.available_permits(), 1);
     }
 }

@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 use http::uri::Authority;
 use tokio::sync::Semaphore;
 use tower::Layer;
+use tower_attest::seal::UnsealLayer;
 use tower_attest::tls::{ConnectionInfoLayer, Tls, TlsListener, TlsStream};
 use tower_attest::{Attester, ReportLayer};
 
@@ -30,6 +31,7 @@ use crate::proxy::limits::{Limits, positive};
 use crate::proxy::server::{Protocol, serve_connection};
 use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown, signal};
+use crate::proxy::timed::Timed;
 use crate::simulation;
 
 /// Attest a service that cannot change: run this beside it, inside the TEE.
@@ -79,6 +81,12 @@ pub(crate) struct Serve {
     /// for itself is no policy.
     #[arg(long, value_name = "FILE", requires = "insecure_no_hardware")]
     simulated_policy: Option<PathBuf>,
+    /// Take requests that are sealed to a key in the evidence, too: they pass carriers that end TLS.
+    #[arg(long, conflicts_with = "sealed_only")]
+    sealed: bool,
+    /// Take sealed requests alone: others are answered 403, or PERMISSION_DENIED over gRPC.
+    #[arg(long)]
+    sealed_only: bool,
     /// Print the effective configuration, whose SHA-256 clients can pin, and end.
     #[arg(long)]
     show_config: bool,
@@ -142,6 +150,7 @@ impl Serve {
             ("upstream", &self.upstream.to_string()),
             ("upstream-protocol", &self.upstream_protocol.to_string()),
             ("tls", tls.as_ref().map_or("", |tls| tls.get_name())),
+            ("sealed", self.sealing()),
         ])
         .map_err(Failure::undecided)
     }
@@ -149,6 +158,27 @@ impl Serve {
     /// As key documents list them: lower case, without brackets.
     fn host_names(&self) -> impl Iterator<Item = String> {
         self.names.iter().map(|name| name.host().trim_matches(['[', ']']).to_ascii_lowercase())
+    }
+
+    /// What becomes of sealed requests, as the effective configuration has it.
+    fn sealing(&self) -> &'static str {
+        match (self.sealed, self.sealed_only) {
+            (_, true) => "only",
+            (true, false) => "on",
+            (false, false) => "off",
+        }
+    }
+
+    fn seals(&self) -> bool {
+        self.sealed || self.sealed_only
+    }
+
+    fn unseal(&self, attester: &Attester) -> Result<Option<UnsealLayer>, Failure> {
+        if !self.seals() {
+            return Ok(None);
+        }
+        let layer = UnsealLayer::new(attester.clone()).map_err(|error| Failure::during("--sealed", &error))?;
+        Ok(Some(if self.sealed_only { layer.sealed_only() } else { layer }))
     }
 
     fn tls(&self) -> Result<Tls, Failure> {
@@ -162,12 +192,14 @@ impl Serve {
     async fn serve(self, config: EffectiveConfig) -> Result<ExitCode, Failure> {
         let signal = signal().map_err(|error| Failure::during("signals", &error))?;
         let tls = self.tls()?;
-        let attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
+        let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
-            .config(config.digest())
-            .start()
-            .await
-            .map_err(|error| Failure::during("the hardware", &error))?;
+            .config(config.digest());
+        if self.seals() {
+            attester = attester.seal();
+        }
+        let attester = attester.start().await.map_err(|error| Failure::during("the hardware", &error))?;
+        let unseal = self.unseal(&attester)?;
         let identity = banner::identity(&attester).await?;
         if let Some(path) = &self.simulated_policy {
             std::fs::write(path, simulation::policy()).map_err(|error| Failure::during(path.display(), &error))?;
@@ -176,17 +208,23 @@ impl Serve {
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
         banner::print(&self, &identity, &config, listener.local_addr());
-        self.accept(listener, attester.clone(), signal).await;
+        self.accept(listener, attester.clone(), unseal, signal).await;
         attester.drain().await;
         Ok(ExitCode::SUCCESS)
     }
 
     /// Accepts connections until the signal, then lets what runs come to its end.
-    async fn accept(self, mut listener: TlsListener, attester: Attester, signal: impl Future<Output = ()>) {
+    async fn accept(
+        self,
+        mut listener: TlsListener,
+        attester: Attester,
+        unseal: Option<UnsealLayer>,
+        signal: impl Future<Output = ()>,
+    ) {
         let limits = Arc::new(self.limits);
         let backend =
             UpstreamBackend::new(self.upstream, self.upstream_protocol, self.connect_timeout, self.names.into());
-        let layer = ReportLayer::new(attester);
+        let layers = Layers { report: ReportLayer::new(attester), unseal };
         let permits =
             Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
         let (shutdown, running) = Shutdown::new();
@@ -194,12 +232,13 @@ impl Serve {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await
                 && let Some((stream, _)) = listener.accept().await
             {
-                let connection =
-                    connection(stream, layer.clone(), backend.clone(), Arc::clone(&limits), running.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                tokio::spawn(connection(
+                    stream,
+                    layers.clone(),
+                    backend.clone(),
+                    Arc::clone(&limits),
+                    running.with(permit),
+                ));
             }
         };
         tokio::select! {
@@ -216,9 +255,16 @@ impl Serve {
     }
 }
 
+/// What stands between a connection and the proxy.
+#[derive(Debug, Clone)]
+struct Layers {
+    report: ReportLayer,
+    unseal: Option<UnsealLayer>,
+}
+
 async fn connection(
     stream: TlsStream,
-    layer: ReportLayer,
+    layers: Layers,
     backend: UpstreamBackend,
     limits: Arc<Limits>,
     running: Running,
@@ -227,8 +273,18 @@ async fn connection(
     let info = stream.info().clone();
     let exchanges = Exchanges::default();
     let proxy = Proxy::new(backend, Arc::clone(&limits), exchanges.clone(), running.clone(), info.remote_addr());
-    let service = ConnectionInfoLayer::new(info).layer(layer.layer(proxy));
-    serve_connection(stream, protocol, service, exchanges, &limits, running).await;
+    let info = ConnectionInfoLayer::new(info);
+    match layers.unseal {
+        None => {
+            let service = info.layer(layers.report.layer(proxy));
+            serve_connection(stream, protocol, service, exchanges, &limits, running).await;
+        }
+        Some(unseal) => {
+            let timed = Timed::new(unseal.layer(proxy), Arc::clone(&limits), exchanges.clone());
+            let service = info.layer(layers.report.layer(timed));
+            serve_connection(stream, protocol, service, exchanges, &limits, running).await;
+        }
+    }
 }
 
 #[cfg(test)]
