@@ -164,6 +164,18 @@ async fn a_server_that_only_attests_did_not_seal() {
 }
 
 #[tokio::test]
+async fn a_sealed_type_under_another_status_is_not_sealed() {
+    let tee = MockTee::new();
+    let attester = attester(&tee, |builder| builder).await;
+    let app = service_fn(|_: Request<Wire>| async {
+        let response = Response::builder().status(201).header("content-type", "message/ohttp-chunked-res");
+        Ok::<_, BoxError>(response.body(full("evil")).unwrap())
+    });
+    let client = client(&tee, erase(ReportLayer::new(attester).layer(app)));
+    assert_eq!(refusal(&client).await, ErrorKind::NotSealed { status: 201 });
+}
+
+#[tokio::test]
 async fn a_server_without_a_key_to_seal_to_gets_nothing() {
     let tee = MockTee::new();
     let attester = Attester::builder(tee.provider()).name("prover.example").start().await.unwrap();

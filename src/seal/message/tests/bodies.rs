@@ -199,6 +199,46 @@ async fn trailers_are_told_only_when_the_final_chunk_is_open() {
     assert_eq!(open(&pair, &altered, 1 << 20).await, Err(SealError::Broken.to_string()));
 }
 
+/// Other senders put trailers into a chunk of their own, before an empty final one.
+#[tokio::test]
+async fn trailers_that_came_before_the_final_chunk_wait_for_it() {
+    let pair = KeyPair::generate();
+    let (mut sealer, _) = Sealer::request(&test_config(&pair)).unwrap();
+    let head = request_head(&Request::post("https://a/p").body(()).unwrap().into_parts().0).unwrap();
+    let end = crate::seal::message::encode::end(&trailers()).unwrap();
+    let mut chunk = sealer.plaintext(100);
+    chunk.put(&mut &*[&head[..], &[1, b'x'], &end].concat());
+    let first = sealer.seal(chunk, false).unwrap();
+    let last = sealer.seal(sealer.plaintext(0), true).unwrap();
+    let whole = [&first[..], &last].concat();
+    assert_eq!(open(&pair, &whole, 7).await, Ok((b"x".to_vec(), Some(trailers()))));
+
+    let rest = Bytes::copy_from_slice(&first[RequestHeader::LEN..]);
+    let mut body = opening(&pair, &first, Script::new([Step::Frame(Frame::data(rest))]));
+    std::future::poll_fn(|cx| body.as_mut().poll_head(cx)).await.unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), SealError::Truncated.to_string());
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn after_a_message_that_is_none_nothing_more_comes() {
+    let pair = KeyPair::generate();
+    let (mut sealer, _) = Sealer::request(&test_config(&pair)).unwrap();
+    let head = request_head(&Request::post("https://a/p").body(()).unwrap().into_parts().0).unwrap();
+    let mut chunk = sealer.plaintext(100);
+    // Padding is zeros.
+    chunk.put(&mut &*[&head[..], &[0, 0, 1]].concat());
+    let first = sealer.seal(chunk, false).unwrap();
+    let last = sealer.seal(sealer.plaintext(0), true).unwrap();
+    let pieces = [&first[RequestHeader::LEN..], &last].map(|piece| Frame::data(Bytes::copy_from_slice(piece)));
+    let mut body = opening(&pair, &first, Script::new(pieces.map(Step::Frame)));
+    std::future::poll_fn(|cx| body.as_mut().poll_head(cx)).await.unwrap();
+    assert!(body.frame().await.unwrap().is_err());
+    assert!(body.is_end_stream() && body.frame().await.is_none());
+}
+
 #[tokio::test]
 async fn a_failure_of_the_carrier_is_told_as_its_own() {
     let pair = KeyPair::generate();

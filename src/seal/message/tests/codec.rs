@@ -196,6 +196,9 @@ fn fields_of_a_connection_are_neither_written_nor_read() {
     let whole = read_request(&request_head(&parts).unwrap()).unwrap();
     let names: Vec<_> = whole.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["te", "x-end"]);
+    let bytes = [request_head(&parts).unwrap(), encode::end(&HeaderMap::new()).unwrap()].concat();
+    let written = bhttp::Message::read_bhttp(&mut Cursor::new(bytes)).unwrap();
+    assert_eq!(written.header().len(), 2, "they are not even written");
 
     let mut foreign = bhttp::Message::request(b"GET".to_vec(), b"https".to_vec(), b"a".to_vec(), b"/".to_vec());
     for (name, value) in &parts.headers {
