@@ -9,8 +9,13 @@
 )]
 
 mod cancel;
+#[cfg(all(feature = "sim", feature = "tls"))]
+mod deployed;
 mod grpc;
 mod keys;
+#[cfg(all(feature = "sim", feature = "tls"))]
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod relay_requests;
 mod relay_responses;
 mod streams;

@@ -1,9 +1,8 @@
 //! Real peers: nginx, HAProxy, curl and gRPC for Python. Each test says so and passes where its program is not
 //! installed; CI installs them.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use http::Request;
 use http_body_util::Full;
@@ -15,98 +14,10 @@ use tower_attest::mock::MockTee;
 use tower_attest::tls::{AttestedChannel, BindingConnector, Stage, Tls};
 use tower_attest::{AttestError, AttestLayer, ErrorKind, Strength, VerifiedReport};
 
+use crate::proxy::{Proxy, pem, program};
 use crate::support::{Attested, get, roots, text};
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
-
-/// Where a program is, or a line that says that the test was skipped.
-fn program(name: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("PATH")
-        .into_iter()
-        .flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>())
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        println!("skipped: {name} is not installed");
-    }
-    found
-}
-
-/// A running proxy with a directory of its own. Both go when it is dropped.
-struct Proxy {
-    child: Child,
-    dir: PathBuf,
-    port: u16,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-impl Proxy {
-    /// Fills in a configuration of `examples/deploy` and starts the program on it.
-    async fn start(name: &str, config: &str, backends: &[&Attested]) -> Option<Self> {
-        let program = program(name)?;
-        let modules = Path::new("/usr/lib/nginx/modules");
-        if config == "nginx-passthrough.conf" && !modules.join("ngx_stream_module.so").is_file() {
-            println!("skipped: nginx has no stream module (Debian: libnginx-mod-stream)");
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let dir = std::env::temp_dir().join(format!("tower-attest-{config}-{port}"));
-        std::fs::create_dir_all(&dir).unwrap();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (certificate, key) =
-            (pem("CERTIFICATE", made.cert.der()), pem("PRIVATE KEY", &made.signing_key.serialize_der()));
-        std::fs::write(dir.join("cert.pem"), &certificate).unwrap();
-        std::fs::write(dir.join("key.pem"), &key).unwrap();
-        std::fs::write(dir.join("both.pem"), certificate + &key).unwrap();
-
-        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/deploy").join(config);
-        let mut text = std::fs::read_to_string(template).unwrap();
-        text = text.replace("${PORT}", &port.to_string()).replace("${DIR}", dir.to_str().unwrap());
-        text = text.replace("${MODULES}", modules.to_str().unwrap());
-        for (number, backend) in backends.iter().enumerate() {
-            text = text.replace(&format!("${{BACKEND_{}}}", number + 1), &backend.server.addr.port().to_string());
-        }
-        let file = dir.join(config);
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(program);
-        match name {
-            "nginx" => command.arg("-e").arg(dir.join("error.log")).arg("-c").arg(&file),
-            _ => command.arg("-db").arg("-f").arg(&file),
-        };
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut proxy = Self { child, dir, port };
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(proxy.child.try_wait().unwrap().is_none(), "{name} ended: see its error log");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Some(proxy)
-    }
-
-    fn uri(&self) -> String {
-        format!("https://localhost:{}", self.port)
-    }
-
-    fn roots(&self) -> rustls::RootCertStore {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(rustls::pki_types::CertificateDer::from_pem_file(self.dir.join("cert.pem")).unwrap()).unwrap();
-        roots
-    }
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let body = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
-}
 
 async fn passes_through(name: &str, config: &str) {
     let tee = MockTee::new();
@@ -115,7 +26,11 @@ async fn passes_through(name: &str, config: &str) {
     for _ in 0..3 {
         servers.push(Attested::start_at(&tee, LOCAL.into(), tls.clone(), |layer| layer).await);
     }
-    let Some(proxy) = Proxy::start(name, config, &servers.iter().collect::<Vec<_>>()).await else { return };
+    let Some(proxy) =
+        Proxy::start(name, config, &servers.iter().map(|server| server.server.addr.port()).collect::<Vec<_>>()).await
+    else {
+        return;
+    };
     for _ in 0..6 {
         let builder = AttestedChannel::builder(proxy.uri().parse().unwrap(), tee.verifier()).roots(roots(&tls));
         let channel = builder.connect().await.unwrap();
@@ -132,7 +47,7 @@ async fn passes_through(name: &str, config: &str) {
 async fn terminates(name: &str, config: &str, rewrites_path: bool) {
     let tee = MockTee::new();
     let server = Attested::start(&tee).await;
-    let Some(proxy) = Proxy::start(name, config, &[&server]).await else { return };
+    let Some(proxy) = Proxy::start(name, config, &[server.server.addr.port()]).await else { return };
 
     let builder = AttestedChannel::builder(proxy.uri().parse().unwrap(), tee.verifier()).roots(proxy.roots());
     let error = builder.connect().await.unwrap_err();

@@ -15,6 +15,8 @@ mod grpc;
 mod hyper_client;
 mod layers;
 mod listener;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod renewal;
 mod setup;
 mod support;
