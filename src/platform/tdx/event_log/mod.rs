@@ -53,6 +53,7 @@ const RULES: [&str; 4] = ["event-log rtmr0", "event-log rtmr1", "event-log rtmr2
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLog {
     events: Vec<Event>,
+    replayed: [[u8; SHA384_LEN]; 4],
 }
 
 /// One measurement.
@@ -112,7 +113,7 @@ impl EventLog {
         while !log.is_padding() {
             events.push(event(&mut log, &algorithms)?);
         }
-        Ok(Self { events })
+        Ok(Self { replayed: replay(&events), events })
     }
 
     /// The events, in their order, without the first, which describes the log.
@@ -122,13 +123,7 @@ impl EventLog {
 
     /// What RTMR0 to RTMR3 hold after these events: each was `SHA-384(register ‖ digest)` of the one before, from zero.
     pub fn replay(&self) -> [[u8; 48]; 4] {
-        let mut registers = [[0; SHA384_LEN]; 4];
-        for event in self.events.iter().filter(|event| event.is_measured()) {
-            if let Some(register) = event.rtmr().and_then(|rtmr| registers.get_mut(rtmr)) {
-                *register = sha384(&[register, &event.digest]);
-            }
-        }
-        registers
+        self.replayed
     }
 
     /// Whether the log leads to the registers of this TD: `expected` in a refusal is what the quote says, `found` what the
@@ -141,7 +136,7 @@ impl EventLog {
     /// [`VerifyErrorKind::Policy`] with the rule `event-log rtmrN` for each register that differs.
     pub fn check(&self, report: &TdReport) -> Result<(), VerifyError> {
         let mut failed = Vec::new();
-        for ((rule, expected), found) in RULES.into_iter().zip(&report.rtmr).zip(&self.replay()) {
+        for ((rule, expected), found) in RULES.into_iter().zip(&report.rtmr).zip(&self.replayed) {
             if expected != found {
                 failed.push(FailedRule::new(rule, Hex(expected).to_string(), format!("{} by the log", Hex(found))));
             }
@@ -234,6 +229,16 @@ const KINDS: &[(u32, &str)] = &[
 
 /// A digest algorithm of the log and the length of its digests.
 type Algorithm = (u16, usize);
+
+fn replay(events: &[Event]) -> [[u8; SHA384_LEN]; 4] {
+    let mut registers = [[0; SHA384_LEN]; 4];
+    for event in events.iter().filter(|event| event.is_measured()) {
+        if let Some(register) = event.rtmr().and_then(|rtmr| registers.get_mut(rtmr)) {
+            *register = sha384(&[register, &event.digest]);
+        }
+    }
+    registers
+}
 
 /// Reads the first event, a TCG_PCClientPCREvent with a TCG_EfiSpecIdEvent: which digests each later event has.
 fn specification(log: &mut Reader) -> Result<Vec<Algorithm>, EventLogError> {
