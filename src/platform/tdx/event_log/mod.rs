@@ -1,6 +1,6 @@
 //! The log of what a TD measured into its RTMRs as it booted, and its replay.
 //!
-//! Written here because the one library for it (`eventlog-rs` 0.1.8) panics on a log that is cut short.
+//! Written here because the one library found on crates.io (`eventlog-rs` 0.1.8) panics on a log that is cut short.
 
 mod reader;
 #[cfg(all(test, feature = "sim"))]
@@ -212,11 +212,13 @@ const KINDS: &[(u32, &str)] = &[
     (0x0000_0006, "EV_EVENT_TAG"),
     (0x0000_0008, "EV_S_CRTM_VERSION"),
     (0x0000_000a, "EV_PLATFORM_CONFIG_FLAGS"),
+    (0x0000_000c, "EV_COMPACT_HASH"),
     (0x0000_000d, "EV_IPL"),
     (0x8000_0001, "EV_EFI_VARIABLE_DRIVER_CONFIG"),
     (0x8000_0002, "EV_EFI_VARIABLE_BOOT"),
     (0x8000_0003, "EV_EFI_BOOT_SERVICES_APPLICATION"),
     (0x8000_0004, "EV_EFI_BOOT_SERVICES_DRIVER"),
+    (0x8000_0005, "EV_EFI_RUNTIME_SERVICES_DRIVER"),
     (0x8000_0006, "EV_EFI_GPT_EVENT"),
     (0x8000_0007, "EV_EFI_ACTION"),
     (0x8000_0008, "EV_EFI_PLATFORM_FIRMWARE_BLOB"),
@@ -224,6 +226,7 @@ const KINDS: &[(u32, &str)] = &[
     (0x8000_000a, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"),
     (0x8000_000b, "EV_EFI_HANDOFF_TABLES2"),
     (0x8000_000c, "EV_EFI_VARIABLE_BOOT2"),
+    (0x8000_0010, "EV_EFI_HCRTM_EVENT"),
     (0x8000_00e0, "EV_EFI_VARIABLE_AUTHORITY"),
 ];
 
