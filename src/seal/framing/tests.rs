@@ -286,3 +286,20 @@ fn two_requests_never_look_alike() {
     let server = Server::new();
     assert_ne!(sealed(&server)[0][7..], sealed(&server)[0][7..]);
 }
+
+proptest::proptest! {
+    /// Whatever comes after a header, in whatever pieces: nothing opens that was not sealed, and nothing panics.
+    #[test]
+    fn no_bytes_open_that_were_not_sealed(
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        size in 1_usize..50,
+    ) {
+        let server = Server::new();
+        let [one, ..] = sealed(&server);
+        let (mut opener, _) = server.opener(&one).unwrap();
+        proptest::prop_assert!(open(&mut opener, &noise, size).is_err());
+        let (mut opener, _) = server.opener(&one).unwrap();
+        let rest = [&one[RequestHeader::LEN..], &noise].concat();
+        proptest::prop_assert!(open(&mut opener, &rest, size).is_err());
+    }
+}

@@ -322,3 +322,26 @@ fn content_is_not_held_to_the_limit_of_a_head() {
     let long = [&head[..], &piece.repeat(20), &[0, 0]].concat();
     assert_eq!(read(Decoder::request(), &long, 16_384).unwrap().content.len(), 320_000);
 }
+
+proptest::proptest! {
+    /// Nothing panics, and pieces make no difference: neither to what is read nor to whether it is.
+    #[test]
+    fn any_bytes_are_read_alike_in_any_pieces(
+        start in 0_usize..3,
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        at in 0_usize..100,
+        size in 1_usize..50,
+    ) {
+        let mut bytes = vec![vec![], written(), by_bhttp(bhttp::Mode::KnownLength)].swap_remove(start);
+        let at = at.min(bytes.len());
+        let end = bytes.len().min(at + noise.len() / 8);
+        bytes.splice(at..end, noise);
+        for decoder in [Decoder::request, Decoder::response] {
+            let (whole, pieces) = (read(decoder(), &bytes, bytes.len().max(1)), read(decoder(), &bytes, size));
+            proptest::prop_assert_eq!(whole.is_ok(), pieces.is_ok());
+            if let (Ok(whole), Ok(pieces)) = (whole, pieces) {
+                proptest::prop_assert_eq!(whole, pieces);
+            }
+        }
+    }
+}
