@@ -7,12 +7,14 @@ mod client;
 mod differential;
 mod edit;
 mod protocol;
+mod sealed;
 mod snp;
 mod tdx;
 
 pub use self::client::response_head;
 pub use self::differential::evidence_differential;
 pub use self::protocol::{batch_proof, evidence_cbor, evidence_json, key_document, nonce_header, report_header};
+pub use self::sealed::sealed_exchange;
 pub use self::snp::{snp_cert_table, snp_certificate, snp_crl, snp_genuine, snp_policy, snp_report};
 pub use self::tdx::{policy_file, tdx_collateral, tdx_event_log, tdx_genuine, tdx_measurements, tdx_policy, tdx_quote};
 
@@ -34,6 +36,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("policy_file", policy_file),
     ("report_header", report_header),
     ("response_head", response_head),
+    ("sealed_exchange", sealed_exchange),
     ("snp_cert_table", snp_cert_table),
     ("snp_certificate", snp_certificate),
     ("snp_crl", snp_crl),

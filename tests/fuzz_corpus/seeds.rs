@@ -141,6 +141,15 @@ fn scripts() -> Vec<Seed> {
             seeds.push(("response_head", format!("changed-{what}-{step}"), vec![what, step, high, low, value]));
         }
     }
+    for what in 0..8 {
+        seeds.push(("sealed_exchange", format!("unchanged-{what}"), vec![what]));
+        for (step, at, value) in
+            [(0, 3, 1), (1, 40, 0), (2, 39, 0), (3, 60, 4), (4, 16_450, 0), (4, 70, 0), (5, 0, 255)]
+        {
+            let [high, low] = u16::try_from(at).unwrap().to_be_bytes();
+            seeds.push(("sealed_exchange", format!("changed-{what}-{step}-{at}"), vec![what, step, high, low, value]));
+        }
+    }
     let members: [(&str, &[u8]); 6] = [
         ("needed", &[0]),
         ("none-needed", &[0x0f]),
