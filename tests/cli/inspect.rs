@@ -176,13 +176,15 @@ fn what_cannot_be_read_is_exit_code_2() {
     let garbage = files.write("garbage", b"\x01\x02 nothing that is known");
     let empty = files.write("empty", b"");
     let bad_policy = files.write("bad.toml", snp_policy(MEASUREMENT) + "unknown-key = 1\n");
-    let huge = files.write("huge", vec![0; 1024 * 1024 + 1]);
+    // A report in hexadecimal and white space: nothing but its length is wrong.
+    let huge = files.write("huge", hex::encode(snp().make(&[7; 64]).bytes()) + &" ".repeat(1024 * 1024));
     let missing = Path::new("/nonexistent/report.bin");
     for file in [&garbage, &empty, &huge, &missing.to_owned()] {
         let run = run(arguments(&[&"inspect", file]));
         assert_eq!(run.code, 2, "{}: {}", file.display(), run.stdout);
         assert!(run.stderr.contains(&*file.to_string_lossy()), "{}", run.stderr);
     }
+    assert!(run(arguments(&[&"inspect", &huge])).stderr.contains("at most 1 MiB"));
     let policy = run(arguments(&[&"inspect", &report, &"--vek", &vek, &"--policy", &bad_policy]));
     assert_eq!(policy.code, 2);
     assert!(policy.stderr.contains("unknown-key"), "{}", policy.stderr);
@@ -233,6 +235,9 @@ fn a_tdx_quote_is_judged_with_its_collateral() {
     assert_eq!(refused.code, 1, "{}", refused.stdout);
     assert!(refused.stdout.contains("  FAIL  mrtd"), "{}", refused.stdout);
 
+    let hardware = run(arguments(&[&"inspect", &padded, &"--collateral", &collateral]));
+    assert_eq!(hardware.code, 1, "the simulator is trusted by a flag alone: {}", hardware.stdout);
+    assert!(hardware.stdout.contains("  FAIL  PCK chain to Intel's pinned root"), "{}", hardware.stdout);
     let without = run(arguments(&[&"inspect", &"--quote", &padded, &"--insecure-simulator"]));
     assert_eq!(without.code, 1);
     assert!(without.stdout.contains("  FAIL  collateral"), "{}", without.stdout);

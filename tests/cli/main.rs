@@ -14,6 +14,7 @@ mod event_log;
 mod inspect;
 mod inspect_flags;
 mod policy;
+mod report;
 mod run;
 mod server;
 mod sidecar;

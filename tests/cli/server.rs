@@ -13,8 +13,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tower::util::BoxCloneService;
 use tower::{ServiceBuilder, service_fn};
 use tower_attest::platform::snp::sim::SimulatedGuest;
+use tower_attest::seal::UnsealLayer;
+use tower_attest::seal::server::UnsealedBody;
 use tower_attest::tls::{ConnectionInfoLayer, Tls, TlsListener};
 use tower_attest::{Attester, ConnectionInfo, ReportLayer, ReportProvider};
 
@@ -36,6 +39,8 @@ pub(crate) enum Ends {
     Plain,
 }
 
+type Layers = (ReportLayer, Option<UnsealLayer>);
+
 /// What a simulated SNP server runs on.
 pub(crate) fn provider(guest: SimulatedGuest) -> impl ReportProvider + 'static {
     tower_attest::platform::snp::sim::SimProvider::new(guest)
@@ -46,7 +51,16 @@ impl Server {
     pub(crate) fn attested(provider: impl ReportProvider + 'static, ends: Ends) -> Self {
         Self::start(ends, async move || {
             let builder = Attester::builder(provider).names(["localhost", "127.0.0.1"]).config([0x5e; 32]);
-            Some(ReportLayer::new(builder.start().await.unwrap()))
+            Some((ReportLayer::new(builder.start().await.unwrap()), None))
+        })
+    }
+
+    /// The same, taking sealed requests.
+    pub(crate) fn sealing(provider: impl ReportProvider + 'static, ends: Ends) -> Self {
+        Self::start(ends, async move || {
+            let builder = Attester::builder(provider).names(["localhost", "127.0.0.1"]).seal();
+            let attester = builder.start().await.unwrap();
+            Some((ReportLayer::new(attester.clone()), Some(UnsealLayer::new(attester).unwrap())))
         })
     }
 
@@ -55,7 +69,7 @@ impl Server {
         Self::start(ends, async || None)
     }
 
-    fn start(ends: Ends, layer: impl AsyncFnOnce() -> Option<ReportLayer> + Send + 'static) -> Self {
+    fn start(ends: Ends, layer: impl AsyncFnOnce() -> Option<Layers> + Send + 'static) -> Self {
         let (ready, address) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
@@ -86,7 +100,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(tcp: TcpListener, ends: Ends, layer: Option<ReportLayer>) {
+async fn accept(tcp: TcpListener, ends: Ends, layer: Option<Layers>) {
     let (tls, told) = match ends {
         Ends::Tls(tls) => (tls, true),
         Ends::Terminated(tls) => (tls, false),
@@ -105,15 +119,24 @@ async fn accept(tcp: TcpListener, ends: Ends, layer: Option<ReportLayer>) {
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     info: Option<ConnectionInfo>,
-    layer: Option<ReportLayer>,
+    layer: Option<Layers>,
 ) {
-    let app = service_fn(async |_: Request<Incoming>| {
-        Ok::<_, Infallible>(Response::builder().status(404).body(Full::new(Bytes::from_static(b"not here"))).unwrap())
-    });
+    let app = service_fn(|_: Request<Incoming>| std::future::ready(not_here()));
+    let opened = service_fn(|_: Request<UnsealedBody<Incoming>>| std::future::ready(not_here()));
     let server = auto::Builder::new(TokioExecutor::new());
     let (io, info) = (TokioIo::new(stream), ServiceBuilder::new().option_layer(info.map(ConnectionInfoLayer::new)));
     let _ = match layer {
-        Some(layer) => server.serve_connection(io, TowerToHyperService::new(info.layer(layer).service(app))).await,
+        Some((report, Some(unseal))) => {
+            let service = BoxCloneService::new(info.layer(report).layer(unseal).service(opened));
+            server.serve_connection(io, TowerToHyperService::new(service)).await
+        }
+        Some((report, None)) => {
+            server.serve_connection(io, TowerToHyperService::new(info.layer(report).service(app))).await
+        }
         None => server.serve_connection(io, TowerToHyperService::new(info.service(app))).await,
     };
+}
+
+fn not_here() -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::builder().status(404).body(Full::new(Bytes::from_static(b"not here"))).unwrap())
 }

@@ -31,7 +31,8 @@ fn verify(url: &str, policy: &str, more: &[&str]) -> Run {
     let files = Files::new();
     let policy = files.write("policy.toml", policy);
     let simulated = ["--insecure-simulator", "--offline", "--dangerous-trust-attestation-alone"];
-    let flags = if more.contains(&"--presence") { &simulated[..2] } else { &simulated[..] };
+    let channel = !more.contains(&"--presence") && !more.contains(&"--sealed");
+    let flags = if !channel { &simulated[..2] } else { &simulated[..] };
     run(["verify", url, "--policy", policy.to_str().unwrap()].iter().chain(flags).chain(more))
 }
 
@@ -81,12 +82,16 @@ fn every_rule_that_fails_is_named() {
 
 #[test]
 fn another_name_or_configuration_is_refused() {
-    let server = Server::attested(provider(guest()), tls());
+    let (server, plain) =
+        (Server::attested(provider(guest()), tls()), Server::attested(provider(guest()), Ends::Plain));
     for (more, said) in [
         (["--name", "other.example"], "other.example"),
         (["--config", "6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e6e"], "another configuration"),
     ] {
         let run = verify(&server.url("https"), &policy(MEASUREMENT), &more);
+        assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+        assert!(run.stdout.contains(said), "{}", run.stdout);
+        let run = verify(&plain.url("http"), &policy(MEASUREMENT), &["--presence", more[0], more[1]]);
         assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
         assert!(run.stdout.contains(said), "{}", run.stdout);
     }
@@ -127,6 +132,10 @@ fn a_certificate_of_an_own_authority_is_believed_by_its_file() {
         let verified = run(["verify", &url].iter().chain(&flags).chain(&roots).chain(more));
         assert_eq!(verified.code, 0, "{}{}", verified.stdout, verified.stderr);
     }
+    let any = ["--presence", "--dangerous-trust-attestation-alone"];
+    let any = run(["verify", &server.url("https")].iter().chain(&flags).chain(&any));
+    assert_eq!(any.code, 2, "nothing would tie the evidence to the connection: {}", any.stdout);
+    assert!(any.stderr.contains("give --roots-file"), "{}", any.stderr);
     let unknown = run(["verify", &server.url("https"), "--presence"].iter().chain(&flags));
     assert_eq!(unknown.code, 2, "no TLS, no exchange: {}{}", unknown.stdout, unknown.stderr);
 }
@@ -160,6 +169,23 @@ fn where_tls_ends_before_the_server_presence_is_all_there_is() {
     assert!(refused.stdout.contains("  FAIL  measurement"), "{}", refused.stdout);
     let asked = verify(&server.url("http"), &policy(MEASUREMENT), &[]);
     assert_eq!(asked.code, 2, "plain http is for --presence alone");
+    assert!(asked.stderr.contains("with --presence"), "{}", asked.stderr);
+}
+
+#[test]
+fn a_sealed_exchange_goes_through_whatever_ends_tls() {
+    let server = Server::sealing(provider(guest()), Ends::Plain);
+    let sealed = verify(&server.url("http"), &policy(MEASUREMENT), &["--sealed"]);
+    assert_eq!(sealed.code, 0, "{}{}", sealed.stdout, sealed.stderr);
+    for said in ["strength            Sealed", "request secret      yes", "response intact     yes"] {
+        assert!(sealed.stdout.contains(said), "{said}: {}", sealed.stdout);
+    }
+    let refused = verify(&server.url("http"), &policy([0; 48]), &["--sealed"]);
+    assert_eq!(refused.code, 1, "{}{}", refused.stdout, refused.stderr);
+    assert!(refused.stdout.contains("  FAIL  measurement"), "{}", refused.stdout);
+    let unsealing = Server::attested(provider(guest()), Ends::Plain);
+    let cannot = verify(&unsealing.url("http"), &policy(MEASUREMENT), &["--sealed"]);
+    assert!(cannot.code != 0, "a server without a key to seal to: {}{}", cannot.stdout, cannot.stderr);
 }
 
 #[test]
@@ -242,6 +268,7 @@ fn no_policy_is_made_of_a_server_that_is_not_genuine_or_not_there() {
     assert_eq!((relayed.code, relayed.stdout.as_str()), (2, ""), "{}", relayed.stderr);
     let plain = new_policy(&server.url("http"), &[]);
     assert_eq!((plain.code, plain.stdout.as_str()), (2, ""), "{}", plain.stderr);
+    assert!(plain.stderr.contains("may be anybody's"), "{}", plain.stderr);
     let mock = Server::attested(MockTee::new().provider(), tls());
     assert_eq!(new_policy(&mock.url("https"), &[]).code, 1, "a mock is nothing to pin");
 }

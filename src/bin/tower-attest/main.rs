@@ -11,6 +11,7 @@ mod logging;
 mod policy;
 mod policy_file;
 mod proxy;
+mod report;
 mod serve;
 mod show;
 mod simulation;
@@ -39,6 +40,7 @@ enum Command {
     Verify(Box<verify::Verify>),
     Inspect(Box<inspect::Inspect>),
     Policy(policy::Policy),
+    Report(report::MakeReport),
     Doctor(doctor::Doctor),
 }
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify.run(),
         Command::Inspect(inspect) => Ok(inspect.run()),
         Command::Policy(policy) => policy.run(),
+        Command::Report(report) => report.run(),
         Command::Doctor(doctor) => doctor.run(),
     };
     outcome.unwrap_or_else(|failure| failure.report())

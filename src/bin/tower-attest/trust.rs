@@ -205,7 +205,7 @@ impl Believer {
             .map_err(|error| Failure::during("TLS", &error))?
             .with_root_certificates(self.certificates.store()?)
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))
     }
 

@@ -67,10 +67,10 @@ impl Judging {
 
 /// A nonce from the command line. It is not shown again.
 #[derive(Debug, Clone)]
-pub(super) struct NonceArgument(pub(super) Nonce);
+pub(crate) struct NonceArgument(pub(crate) Nonce);
 
 /// Reads 32 bytes in hexadecimal, base64 or base64url.
-pub(super) fn nonce(text: &str) -> Result<NonceArgument, String> {
+pub(crate) fn nonce(text: &str) -> Result<NonceArgument, String> {
     let bytes =
         hex::decode(text).ok().or_else(|| STANDARD.decode(text).ok()).or_else(|| URL_SAFE_NO_PAD.decode(text).ok());
     let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());

@@ -23,7 +23,7 @@ use crate::policy_file::PolicyFile;
 use crate::show::{self, Format, Page, Section};
 
 pub(crate) use self::endorsements::{Details, Endorsed, Endorsements, NotGenuine};
-pub(crate) use self::input::read;
+pub(crate) use self::input::{NonceArgument, nonce, read};
 
 const EXAMPLES: &str = "\
 One of --vek, --crl, --collateral, --event-log, --policy, --nonce and --at asks
@@ -61,8 +61,8 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The nonce that evidence must be for: 32 bytes in hexadecimal or base64.
-    #[arg(long, value_parser = input::nonce)]
-    nonce: Option<input::NonceArgument>,
+    #[arg(long, value_parser = nonce)]
+    nonce: Option<NonceArgument>,
     /// Write JSON, one object per file.
     #[arg(long)]
     json: bool,
@@ -177,3 +177,6 @@ fn unrecognised(bytes: &[u8]) -> String {
         bytes.len()
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ mod backend;
 mod banner;
 mod collateral;
 mod config;
-mod hardware;
+pub(crate) mod hardware;
 mod upstream;
 
 use std::net::{Ipv6Addr, SocketAddr};

@@ -1,14 +1,15 @@
-//! The exchange itself: on an attested channel, or over any client for presence.
+//! The exchange itself: on an attested channel, sealed, or over any client for presence.
 
 use std::fmt;
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::Empty;
 use tower::{Layer as _, ServiceExt as _};
 use tower_attest::protocol::WELL_KNOWN_PATH;
+use tower_attest::seal::client::CarrierRequestBody;
 use tower_attest::tls::{ChannelBuilder, ChannelError, EndpointState};
-use tower_attest::{AttestError, ErrorKind, FailedRule, GrpcCode, VerifiedReport, VerifyError};
+use tower_attest::{AttestError, BoxError, ErrorKind, FailedRule, GrpcCode, VerifiedReport, VerifyError};
 
 use crate::failure::{Failure, chain};
 use crate::trust::Believer;
@@ -42,8 +43,21 @@ pub(super) async fn presence(believer: &Believer, url: &Uri) -> Result<Result<Ve
     let request = Uri::from_parts(target).map_err(|error| Failure::during("the URL", &error))?;
     let request =
         Request::get(request).body(Empty::<Bytes>::new()).map_err(|error| Failure::during("the URL", &error))?;
-    let response = service.oneshot(request).await;
-    Ok(match response {
+    Ok(judged(service.oneshot(request).await))
+}
+
+/// Seals one request to a key in verified evidence, and opens the answer.
+///
+/// The request is `HEAD /`, of the service itself: whether its answer can be opened is what was asked.
+pub(super) async fn sealed(believer: &Believer, url: &Uri) -> Result<Result<VerifiedReport, Refusal>, Failure> {
+    let carrier = believer.carrier::<CarrierRequestBody<Empty<Bytes>>>()?;
+    let service = believer.seal_layer(url).layer(carrier);
+    let request = Request::head(url).body(Empty::<Bytes>::new()).map_err(|error| Failure::during("the URL", &error))?;
+    Ok(judged(service.oneshot(request).await))
+}
+
+fn judged<B>(response: Result<Response<B>, BoxError>) -> Result<VerifiedReport, Refusal> {
+    match response {
         Ok(response) => VerifiedReport::of(&response)
             .cloned()
             .ok_or_else(|| Refusal::Transport("expected a verified report with the response, found none".to_owned())),
@@ -51,7 +65,7 @@ pub(super) async fn presence(believer: &Believer, url: &Uri) -> Result<Result<Ve
             Some(refused) => Refusal::Attest(refused.clone()),
             None => Refusal::Transport(chain(&*error)),
         }),
-    })
+    }
 }
 
 impl Refusal {
@@ -79,7 +93,7 @@ impl Refusal {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self.attest_error().map(AttestError::kind) {
             Some(ErrorKind::Configuration) => Some(
-                "If a proxy ends TLS before the server, no channel to it can be attested. --presence asks for less.",
+                "If a proxy ends TLS before the server, no channel to it can be attested. --sealed goes through such a proxy; --presence asks for less.",
             ),
             _ => None,
         }

@@ -17,26 +17,30 @@ pub(crate) use self::exchange::channel;
 const EXAMPLES: &str = "\
 An https server is verified on an attested channel: the evidence is bound to
 this very connection. Behind a proxy that ends TLS, or over plain http, that
-cannot be; --presence then asks for less: that a TEE is there, not that the
-connection ends in it.
+cannot be. --sealed then encrypts to the TEE, where it takes sealed requests;
+--presence asks for less: that a TEE is there.
 
 Exit codes: 0 verified, 1 refused, 2 could not tell.
 
 Examples:
   tower-attest verify https://prover.example --policy policy.toml
   tower-attest verify https://prover.example --policy policy.toml --json
+  tower-attest verify https://balancer.example --policy policy.toml --sealed
   tower-attest verify http://127.0.0.1:8082 --policy policy.toml --presence";
 
 /// Asks a server for fresh evidence, and says who it is or why it is not believed.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Verify {
-    /// The server: https://HOST or https://HOST:PORT, with --presence also http.
+    /// The server: https://HOST or https://HOST:PORT, with --presence or --sealed also http.
     #[arg(value_name = "URL", value_parser = origin)]
     url: Uri,
     /// Be content with a TEE that is present somewhere behind the address. Whoever ends TLS can read and change requests.
     #[arg(long)]
     presence: bool,
+    /// Seal one request, `HEAD /`, to a key in verified evidence. It goes through whatever ends TLS on the way.
+    #[arg(long, conflicts_with = "presence")]
+    sealed: bool,
     /// Write JSON.
     #[arg(long)]
     json: bool,
@@ -55,9 +59,9 @@ pub(crate) fn origin(text: &str) -> Result<Uri, String> {
 
 impl Verify {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        if !self.presence && self.url.scheme_str() != Some("https") {
+        if !self.presence && !self.sealed && self.url.scheme_str() != Some("https") {
             return Err(Failure::undecided(
-                "an attested channel needs https; over plain http ask for less, with --presence",
+                "an attested channel needs https; over plain http use --sealed, or ask for less with --presence",
             ));
         }
         let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::during("starting", &error))?;
@@ -69,6 +73,8 @@ impl Verify {
         believer.ready().await;
         let exchange = if self.presence {
             exchange::presence(&believer, &self.url).await?
+        } else if self.sealed {
+            exchange::sealed(&believer, &self.url).await?
         } else {
             exchange::channel(believer.channel(self.url.clone())).await
         };
@@ -84,7 +90,7 @@ impl Verify {
                 ExitCode::from(REFUSED)
             }
             Err(refusal) => {
-                let hint = if self.presence { None } else { refusal.hint() };
+                let hint = if self.presence || self.sealed { None } else { refusal.hint() };
                 let hint = hint.map_or(String::new(), |hint| format!("\n{hint}"));
                 show::problem(format, &url, None, &format!("{refusal}{hint}"));
                 ExitCode::from(UNDECIDED)
