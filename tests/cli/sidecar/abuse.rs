@@ -112,6 +112,19 @@ async fn floods_of_fields_are_431() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_within_the_limit_pass_over_both_versions() {
+    let (upstream, serve, connect) = sidecars(&[]).await;
+    let large = "b".repeat(40_000);
+    let request = format!("GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-A: {large}\r\n\r\n");
+    for answer in both(&serve, &connect, request.as_bytes()).await {
+        assert_eq!(status(&answer), "200", "{answer}");
+    }
+    // The second came by way of `connect`, and so over HTTP/2.
+    let seen = upstream.seen.requests();
+    assert_eq!(seen.iter().filter(|request| request.headers.get("x-a").is_some_and(|x| x.len() == 40_000)).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_given_up() {
     let (upstream, serve, connect) = sidecars(&["--header-timeout", "2s", "--idle-timeout", "2s"]).await;
     for (name, sent) in [

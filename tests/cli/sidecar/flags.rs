@@ -1,17 +1,28 @@
 //! What the sidecars refuse to start with, and what they say of themselves when they do.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use super::support::{Serve, certificate, client, eventually, get};
+use super::support::{PATIENCE, Serve, certificate, client, eventually, get};
 use super::upstream::Upstream;
-use crate::run::{Files, run};
+use crate::run::{Files, command, run};
 
 const SERVE: [&str; 7] = ["serve", "--host", "localhost", "--listen", "127.0.0.1:0", "--platform", "sim-snp"];
 
+/// What a sidecar says that does not start. One that does is killed.
 fn refused(arguments: &[&str]) -> String {
-    let run = run(arguments);
-    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {}", run.stderr);
-    run.stderr
+    let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() && started.elapsed() < PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
+    error
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Serve, Sidecar, client, eventually, get};
+use super::support::{PATIENCE, Serve, Sidecar, client, eventually, get};
 use super::upstream::Upstream;
 
 const HEADERS: u8 = 1;
@@ -33,7 +33,11 @@ fn opening() -> Vec<u8> {
 }
 
 /// Sends bytes and reads frames until the other end closes or says goodbye: the kinds, and GOAWAY's error code.
-async fn exchange(mut io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Option<u32> {
+async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Option<u32> {
+    tokio::time::timeout(PATIENCE, exchange_forever(io, bytes)).await.expect("the connection is ended")
+}
+
+async fn exchange_forever(mut io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Option<u32> {
     let _ = io.write_all(bytes).await;
     let mut goodbye = None;
     while let Ok(word) = io.read_u64().await {

@@ -132,8 +132,10 @@ async fn memory_returns_to_its_level() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_exchange_ends_before_the_sidecars_do() {
     let upstream = Upstream::start().await;
-    let serve = Serve::start(&upstream.url(), &[]);
-    let connect = serve.connect(&[]);
+    // Nothing but the shutdown itself ends connections in the time of this test.
+    let long = ["--drain-timeout", "1h", "--header-timeout", "1h"];
+    let serve = Serve::start(&upstream.url(), &long);
+    let connect = serve.connect(&long);
     let (serve_addr, addr) = (serve.addr(), connect.addr());
     let request = Request::get(format!("http://{addr}/events")).body(Full::<Bytes>::default()).unwrap();
     let client = client();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -83,7 +84,16 @@ impl Sidecar {
     /// Asks it to end, and waits until it has.
     pub(crate) async fn terminate(mut self) -> Option<i32> {
         std::process::Command::new("kill").arg(self.pid().to_string()).status().unwrap();
-        tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
+        let ended = tokio::task::spawn_blocking(move || {
+            for _ in 0..PATIENCE.as_millis() / 10 {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("it does not end: {}", self.log());
+        });
+        ended.await.unwrap()
     }
 }
 
@@ -186,15 +196,21 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
 }
 
+/// Long enough for a busy machine: reached only by what never ends.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Sends bytes and reads until the other end closes.
 pub(crate) async fn raw(mut io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> String {
-    // The other end may have refused before it read everything.
-    let _ = io.write_all(bytes).await;
     let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    while let Ok(read @ 1..) = io.read(&mut chunk).await {
-        answer.extend_from_slice(&chunk[..read]);
-    }
+    let reading = async {
+        // The other end may have refused before it read everything.
+        let _ = io.write_all(bytes).await;
+        let mut chunk = [0; 4096];
+        while let Ok(read @ 1..) = io.read(&mut chunk).await {
+            answer.extend_from_slice(&chunk[..read]);
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the connection is closed");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -220,7 +236,7 @@ pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
         if happened() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it never happened: {what}");
 }

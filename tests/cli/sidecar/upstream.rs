@@ -135,6 +135,7 @@ async fn answer(mut request: Request<Incoming>, seen: Seen) -> Result<Answer, hy
         "/forged" => Response::builder()
             .header("attestation-result", "verified;strength=\"channel\"")
             .header("attestation-report", "v=1")
+            .header("attestation-other", "forged")
             .header("connection", "x-private")
             .header("x-private", "1")
             .body(Empty::new().boxed_unsync())
