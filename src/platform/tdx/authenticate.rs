@@ -3,14 +3,17 @@
 //! In two stages. [`Authentic`] needs the quote alone: its PCK chain, the quoting enclave's report, the quote signature.
 //! [`Authentic::appraise`] needs collateral, which is thus never fetched for a quote that a stranger made up.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use quick_cache::sync::Cache;
 use serde::de::DeserializeOwned;
 
-use super::chain::{CertifiedKey, Crls, PckChain, Root, refuse, within};
+use super::chain::{CertifiedKey, PckChain, Root, refuse, within};
 use super::collateral::Collateral;
 use super::encoding::rfc3339;
-use super::pck::{self, Platform};
+use super::memo::SignatureMemo;
+use super::pck::Platform;
 use super::quote::{QeReport, Quote};
 use super::tcb::{self, PlatformTcb, QeIdentity, TcbError, TcbInfo, TcbStatus, Verdict};
 use crate::crypto::{self, EcdsaEncoding};
@@ -23,7 +26,7 @@ use crate::verifier::{VerifyError, VerifyErrorKind};
 pub(super) struct Authentic<'a> {
     root: &'a Root,
     quote: &'a Quote,
-    chain: PckChain,
+    chain: Arc<PckChain>,
     pub(super) platform: Platform,
 }
 
@@ -42,8 +45,6 @@ pub(super) struct Appraisal {
 impl<'a> Authentic<'a> {
     pub(super) fn check(root: &'a Root, quote: &'a Quote, now: SystemTime) -> Result<Self, VerifyError> {
         let chain = root.pck_chain(&quote.pck_chain, now)?;
-        let platform = pck::platform(&chain.extension, chain.ca)
-            .ok_or_else(|| refuse("the SGX extension of the PCK certificate does not parse"))?;
         let qe = &quote.qe_report;
         if !root.memo.verify(&chain.key.0, &qe.raw, &quote.qe_report_signature, EcdsaEncoding::Fixed) {
             return Err(signature("the PCK certificate's signature over the QE report does not verify"));
@@ -54,13 +55,20 @@ impl<'a> Authentic<'a> {
         if !crypto::verify_p256(&key, &quote.signed, &quote.signature, EcdsaEncoding::Fixed) {
             return Err(signature("the attestation key's signature over the quote does not verify"));
         }
-        Ok(Self { root, quote, chain, platform })
+        Ok(Self { root, quote, platform: chain.platform.clone(), chain })
     }
 
     pub(super) fn appraise(&self, collateral: &Collateral, now: SystemTime) -> Result<Appraisal, VerifyError> {
         let crls = self.root.crls(&collateral.root_ca_crl, &collateral.pck_crl, now)?;
-        let (info, info_end) = self.tcb_info(collateral, &crls, now)?;
-        let (identity, identity_end) = self.qe_identity(collateral, &crls, now)?;
+        let signer = self.root.tcb_signer(&collateral.tcb_info_issuer_chain, &crls, now, "the TCB info")?;
+        let (info, info_end) = self.tcb_info(collateral, &signer, now)?;
+        // Intel signs both with one key.
+        let signer = if collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain {
+            signer
+        } else {
+            self.root.tcb_signer(&collateral.qe_identity_issuer_chain, &crls, now, "the QE identity")?
+        };
+        let (identity, identity_end) = self.qe_identity(collateral, &signer, now)?;
         self.root.check_root(&crls)?;
         self.root.check_pck(&self.chain, &crls, now)?;
         self.check_platform(&info)?;
@@ -81,49 +89,38 @@ impl<'a> Authentic<'a> {
     fn tcb_info(
         &self,
         collateral: &Collateral,
-        crls: &Crls<'_>,
+        (key, end): &(CertifiedKey, SystemTime),
         now: SystemTime,
-    ) -> Result<(TcbInfo, SystemTime), VerifyError> {
-        let (key, end) = self.root.tcb_signer(&collateral.tcb_info_issuer_chain, crls, now, "the TCB info")?;
+    ) -> Result<(Arc<TcbInfo>, SystemTime), VerifyError> {
         let signed = Signed {
             what: "TCB info",
             body: &collateral.tcb_info,
             signature: &collateral.tcb_info_signature,
             expected: "TDX, version 3",
         };
-        self.signed_by(&key, &signed)?;
-        signed.check_kind(|id, version| id == "TDX" && version == 3)?;
-        let info: TcbInfo = signed.parse()?;
+        let info =
+            signed.read(&self.root.memo, key, &self.root.tcb_infos, |id, version| id == "TDX" && version == 3)?;
         let next_update = signed.window(&info.issue_date, &info.next_update, now)?;
-        Ok((info, end.min(next_update)))
+        Ok((info, next_update.min(*end)))
     }
 
     fn qe_identity(
         &self,
         collateral: &Collateral,
-        crls: &Crls<'_>,
+        (key, end): &(CertifiedKey, SystemTime),
         now: SystemTime,
-    ) -> Result<(QeIdentity, SystemTime), VerifyError> {
-        let (key, end) = self.root.tcb_signer(&collateral.qe_identity_issuer_chain, crls, now, "the QE identity")?;
+    ) -> Result<(Arc<QeIdentity>, SystemTime), VerifyError> {
         let signed = Signed {
             what: "QE identity",
             body: &collateral.qe_identity,
             signature: &collateral.qe_identity_signature,
             expected: "TD_QE, version 2 or 3",
         };
-        self.signed_by(&key, &signed)?;
-        signed.check_kind(|id, version| id == "TD_QE" && matches!(version, 2 | 3))?;
-        let identity: QeIdentity = signed.parse()?;
+        let identity = signed.read(&self.root.memo, key, &self.root.qe_identities, |id, version| {
+            id == "TD_QE" && matches!(version, 2 | 3)
+        })?;
         let next_update = signed.window(&identity.issue_date, &identity.next_update, now)?;
-        Ok((identity, end.min(next_update)))
-    }
-
-    fn signed_by(&self, key: &CertifiedKey, signed: &Signed<'_>) -> Result<(), VerifyError> {
-        if self.root.memo.verify(&key.0, signed.body.as_bytes(), signed.signature, EcdsaEncoding::Fixed) {
-            Ok(())
-        } else {
-            Err(refuse(format!("Intel's signature over the {} does not verify", signed.what)))
-        }
+        Ok((identity, next_update.min(*end)))
     }
 
     /// The TCB info must be about this very platform.
@@ -175,6 +172,26 @@ struct Signed<'a> {
 }
 
 impl Signed<'_> {
+    /// Checks signature and kind, and reads the body, unless this very body with this signature was read before.
+    fn read<T: DeserializeOwned>(
+        &self,
+        memo: &SignatureMemo,
+        key: &CertifiedKey,
+        read: &Cache<[u8; 32], Arc<T>>,
+        accept: impl Fn(&str, u32) -> bool,
+    ) -> Result<Arc<T>, VerifyError> {
+        let digest = memo
+            .verified(&key.0, self.body.as_bytes(), self.signature, EcdsaEncoding::Fixed)
+            .ok_or_else(|| refuse(format!("Intel's signature over the {} does not verify", self.what)))?;
+        if let Some(body) = read.get(&digest) {
+            return Ok(body);
+        }
+        self.check_kind(accept)?;
+        let body = Arc::new(self.parse()?);
+        read.insert(digest, Arc::clone(&body));
+        Ok(body)
+    }
+
     /// Whether the body is of the kind that is needed: Intel signs others (SGX, older versions) with the same key.
     fn check_kind(&self, accept: impl Fn(&str, u32) -> bool) -> Result<(), VerifyError> {
         #[derive(serde::Deserialize)]

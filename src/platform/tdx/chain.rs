@@ -1,8 +1,10 @@
 //! Certificate chains and revocation lists: everything that must lead to the pinned root.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quick_cache::sync::Cache;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, alg_id};
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
@@ -12,7 +14,10 @@ use webpki::{
 use super::collateral::PckCa;
 use super::encoding::show_time;
 use super::memo::SignatureMemo;
+use super::pck::{self, Platform};
+use super::tcb::{QeIdentity, TcbInfo};
 use super::{pem, x509};
+use crate::crypto;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Intel SGX Root CA, DER. SHA-256: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
@@ -25,10 +30,18 @@ pub(super) const PCK: &str = "Intel SGX PCK Certificate";
 pub(super) const PROCESSOR_CA: &str = "Intel SGX PCK Processor CA";
 pub(super) const PLATFORM_CA: &str = "Intel SGX PCK Platform CA";
 
-/// The root that everything must lead to, with the memory of signatures checked so far.
+/// How many PCK chains, and how many bodies of each kind, are remembered.
+const CAPACITY: usize = 256;
+
+/// The root that everything must lead to, with the memory of what was found to: signatures, PCK chains, bodies.
 pub(super) struct Root {
     pub(super) der: CertificateDer<'static>,
     pub(super) memo: SignatureMemo,
+    /// Chains that led here, under the SHA-256 of their PEM, for as long as their certificates are valid.
+    chains: Cache<[u8; 32], Arc<PckChain>>,
+    /// What was read from bodies whose signatures verified, under the memo's digest of body, key and signature.
+    pub(super) tcb_infos: Cache<[u8; 32], Arc<TcbInfo>>,
+    pub(super) qe_identities: Cache<[u8; 32], Arc<QeIdentity>>,
 }
 
 impl fmt::Debug for Root {
@@ -46,10 +59,10 @@ pub(super) struct CertifiedKey(pub(super) Vec<u8>);
 pub(super) struct PckChain {
     leaf: CertificateDer<'static>,
     ca_certificate: [CertificateDer<'static>; 1],
-    pub(super) ca: PckCa,
     pub(super) key: CertifiedKey,
-    /// The contents of Intel's SGX extension.
-    pub(super) extension: Vec<u8>,
+    /// What the certificate says about the platform.
+    pub(super) platform: Platform,
+    not_before: SystemTime,
     pub(super) not_after: SystemTime,
 }
 
@@ -62,11 +75,28 @@ pub(super) struct Crls<'a> {
 
 impl Root {
     pub(super) fn new(der: Vec<u8>) -> Self {
-        Self { der: CertificateDer::from(der), memo: SignatureMemo::new() }
+        Self {
+            der: CertificateDer::from(der),
+            memo: SignatureMemo::new(),
+            chains: Cache::new(CAPACITY),
+            tcb_infos: Cache::new(CAPACITY),
+            qe_identities: Cache::new(CAPACITY),
+        }
     }
 
     /// Reads the PCK chain of a quote and checks it up to the root, without revocation, which needs collateral.
-    pub(super) fn pck_chain(&self, pem: &[u8], now: SystemTime) -> Result<PckChain, VerifyError> {
+    pub(super) fn pck_chain(&self, pem: &[u8], now: SystemTime) -> Result<Arc<PckChain>, VerifyError> {
+        let digest = crypto::sha256(&[pem]);
+        if let Some(chain) = self.chains.get(&digest).filter(|chain| chain.not_before <= now && now <= chain.not_after)
+        {
+            return Ok(chain);
+        }
+        let chain = Arc::new(self.read_pck_chain(pem, now)?);
+        self.chains.insert(digest, Arc::clone(&chain));
+        Ok(chain)
+    }
+
+    fn read_pck_chain(&self, pem: &[u8], now: SystemTime) -> Result<PckChain, VerifyError> {
         let Some([leaf, ca_certificate, root]) = pem::chain::<3>(pem) else {
             return Err(refuse("the PCK chain in the quote is not exactly a certificate, its CA and a root, in PEM"));
         };
@@ -82,11 +112,13 @@ impl Root {
         named("PCK certificate", PCK, fields.subject)?;
         let ca_fields = x509::certificate(&ca_certificate).ok_or_else(|| refuse("the PCK CA does not parse"))?;
         let extension =
-            fields.sgx.ok_or_else(|| refuse("the PCK certificate has no SGX extension (or more than one)"))?.to_vec();
+            fields.sgx.ok_or_else(|| refuse("the PCK certificate has no SGX extension (or more than one)"))?;
+        let platform = pck::platform(extension, ca)
+            .ok_or_else(|| refuse("the SGX extension of the PCK certificate does not parse"))?;
         let chain = PckChain {
-            ca,
             key: key(&fields, "PCK certificate")?,
-            extension,
+            platform,
+            not_before: fields.not_before.max(ca_fields.not_before),
             not_after: fields.not_after.min(ca_fields.not_after),
             leaf: leaf.clone(),
             ca_certificate: [ca_certificate],

@@ -26,15 +26,25 @@ impl SignatureMemo {
     /// Whether `signature` is one by `key` over `message`, as [`crypto::verify_p256`] says or said.
     #[must_use]
     pub(super) fn verify(&self, key: &[u8], message: &[u8], signature: &[u8], encoding: EcdsaEncoding) -> bool {
+        self.verified(key, message, signature, encoding).is_some()
+    }
+
+    /// If it is, the digest of all that went in: what was read from `message` may be remembered under it.
+    pub(super) fn verified(
+        &self,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+        encoding: EcdsaEncoding,
+    ) -> Option<[u8; 32]> {
         let digest = digest(key, message, signature, encoding);
-        if self.verified.get(&digest).is_some() {
-            return true;
-        }
-        let valid = crypto::verify_p256(key, message, signature, encoding);
-        if valid {
+        if self.verified.get(&digest).is_none() {
+            if !crypto::verify_p256(key, message, signature, encoding) {
+                return None;
+            }
             self.verified.insert(digest, ());
         }
-        valid
+        Some(digest)
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const SGX_EXTENSION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x
 pub(super) struct CertificateFields<'a> {
     pub(super) issuer: &'a str,
     pub(super) subject: &'a str,
+    pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
     /// The contents of the key's AlgorithmIdentifier.
     pub(super) key_algorithm: &'a [u8],
@@ -39,8 +40,7 @@ pub(super) fn certificate(der: &[u8]) -> Option<CertificateFields<'_>> {
     tbs.expect(SEQUENCE)?;
     let issuer = common_name(tbs.expect(SEQUENCE)?)?;
     let mut validity = Reader::new(tbs.expect(SEQUENCE)?);
-    validity.element()?;
-    let not_after = validity.time()?;
+    let (not_before, not_after) = (validity.time()?, validity.time()?);
     let subject = common_name(tbs.expect(SEQUENCE)?)?;
     let mut key = Reader::new(tbs.expect(SEQUENCE)?);
     let key_algorithm = key.expect(SEQUENCE)?;
@@ -50,7 +50,7 @@ pub(super) fn certificate(der: &[u8]) -> Option<CertificateFields<'_>> {
         Some(extensions) => sgx_extension(sequence(extensions)?)?,
         None => None,
     };
-    Some(CertificateFields { issuer, subject, not_after, key_algorithm, key, sgx })
+    Some(CertificateFields { issuer, subject, not_before, not_after, key_algorithm, key, sgx })
 }
 
 /// When a CRL was made and when it must be replaced (RFC 5280 §5.1).

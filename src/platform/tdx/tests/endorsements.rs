@@ -59,6 +59,31 @@ fn a_tcb_info_that_another_certificate_of_intel_signed_is_refused() {
 
 /// Remembered signatures must not outlive a revocation or an expiry.
 #[test]
+fn a_remembered_pck_chain_counts_only_within_its_dates() {
+    let verifier = verifier();
+    let good_report = SimProvider::new(td()).stapling(good()).make(&DATA);
+    judge(&verifier, &good_report, now()).unwrap();
+    for at in [UNIX_EPOCH, now() + Duration::from_secs(200 * 365 * 86_400)] {
+        refused(judge(&verifier, &good_report, at), VerifyErrorKind::Endorsement, "PCK certificate does not chain");
+    }
+    judge(&verifier, &good_report, now()).unwrap();
+}
+
+/// What was read from a body counts for that body and that signature alone.
+#[test]
+fn a_warm_verifier_reads_changed_bodies_anew() {
+    let verifier = verifier();
+    let report = |spec: CollateralSpec| SimProvider::new(td()).stapling(spec).make(&DATA);
+    judge(&verifier, &report(good()), now()).unwrap();
+    let outdated = report(good().status(TcbStatus::OutOfDate, &[]));
+    refused(judge(&verifier, &outdated, now()), VerifyErrorKind::Policy, "OutOfDate");
+    let mut forged = good().build();
+    forged.tcb_info = forged.tcb_info.replace("\"tcbEvaluationDataNumber\":18", "\"tcbEvaluationDataNumber\":19");
+    let forged = Report::new(Tee::TDX, td().quote(&DATA)).with_collateral(forged.to_json());
+    refused(judge(&verifier, &forged, now()), VerifyErrorKind::Endorsement, "signature over the TCB info");
+}
+
+#[test]
 fn a_warm_verifier_judges_dates_and_revocation_anew() {
     let verifier = verifier();
     let report = |collateral| SimProvider::new(td()).stapling(collateral).make(&DATA);

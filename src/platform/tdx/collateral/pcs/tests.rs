@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -113,15 +114,23 @@ async fn a_long_retry_after_silences_all_requests_until_it_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn the_four_requests_share_one_timeout() {
-    let pcs = pcs();
-    let client = client(&pcs).with_attempts(9);
-    for _ in 0..4 {
-        pcs.fail_next(PcsFault::RetryAfter(StatusCode::TOO_MANY_REQUESTS, 4));
-    }
+    // Every other response asks for a pause of 4 s, so that each request alone is well within its 10 s.
+    let (pcs, asked) = (pcs(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: Request<Empty<Bytes>>| {
+        if counted.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+            pcs.fail_next(PcsFault::RetryAfter(StatusCode::TOO_MANY_REQUESTS, 4));
+        }
+        pcs.clone().call(request)
+    });
+    let client = PcsClient::new(service).with_clock(PausedClock::starting_at(ISSUED));
     let start = Instant::now();
     assert!(matches!(kind(&client, issued()).await, Err(EndorsementErrorKind::RateLimited { .. })));
-    assert_eq!(start.elapsed().as_secs(), 8, "a third pause would end after ten seconds");
-    assert_eq!(pcs.requests().len(), 3);
+    assert_eq!(start.elapsed().as_secs(), 8, "the third pause would end after ten seconds");
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+    let patient = client.with_timeout(Duration::from_secs(17));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(kind(&patient, issued()).await, Ok(()));
 }
 
 #[tokio::test]
