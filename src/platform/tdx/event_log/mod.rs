@@ -50,7 +50,7 @@ const RULES: [&str; 4] = ["event-log rtmr0", "event-log rtmr1", "event-log rtmr2
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EventLog {
     events: Vec<Event>,
     replayed: [[u8; SHA384_LEN]; 4],
@@ -142,6 +142,12 @@ impl EventLog {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(VerifyError::failed(VerifyErrorKind::Policy, failed)) }
+    }
+}
+
+impl fmt::Debug for EventLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLog").field("events", &self.events).finish_non_exhaustive()
     }
 }
 
