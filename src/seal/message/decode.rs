@@ -8,7 +8,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request, response,
 };
 
-use super::{INDETERMINATE_REQUEST, INDETERMINATE_RESPONSE, KNOWN_REQUEST, KNOWN_RESPONSE, MAX_HEAD, is_hop_by_hop};
+use super::{
+    FIELD_OVERHEAD, INDETERMINATE_REQUEST, INDETERMINATE_RESPONSE, KNOWN_REQUEST, KNOWN_RESPONSE, MAX_HEAD,
+    is_hop_by_hop,
+};
 use crate::seal::error::SealError;
 use crate::seal::varint;
 
@@ -298,6 +301,7 @@ impl Reader {
             while !section.is_empty() {
                 so_far.name(&reader.vector(&mut section)?.ok_or(within)?)?;
                 so_far.value(&reader.vector(&mut section)?.ok_or(within)?)?;
+                reader.spend(FIELD_OVERHEAD)?;
             }
             return Ok(Some(so_far.take()));
         }
@@ -312,6 +316,7 @@ impl Reader {
             }
             let Some(value) = self.vector(input)? else { return Ok(None) };
             so_far.value(&value)?;
+            self.spend(FIELD_OVERHEAD)?;
         }
     }
 

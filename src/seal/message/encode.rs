@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri, request, response};
 
-use super::{INDETERMINATE_REQUEST, INDETERMINATE_RESPONSE, MAX_HEAD, is_hop_by_hop};
+use super::{FIELD_OVERHEAD, INDETERMINATE_REQUEST, INDETERMINATE_RESPONSE, MAX_HEAD, is_hop_by_hop};
 use crate::seal::error::SealError;
 use crate::seal::varint;
 
@@ -19,7 +19,7 @@ pub(crate) fn request_head(parts: &request::Parts) -> Result<Bytes, SealError> {
     put_vector(&mut head, parts.uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
     put_vector(&mut head, path(&parts.uri).as_bytes());
     put_fields(&mut head, &parts.headers);
-    bounded(head)
+    bounded(head, &parts.headers)
 }
 
 /// Status and fields of a final response.
@@ -31,7 +31,7 @@ pub(crate) fn response_head(parts: &response::Parts) -> Result<Bytes, SealError>
     put_varint(&mut head, INDETERMINATE_RESPONSE);
     put_varint(&mut head, u64::from(parts.status.as_u16()));
     put_fields(&mut head, &parts.headers);
-    bounded(head)
+    bounded(head, &parts.headers)
 }
 
 /// The end of the content, and the trailers.
@@ -39,7 +39,7 @@ pub(super) fn end(trailers: &HeaderMap) -> Result<Bytes, SealError> {
     let mut end = BytesMut::new();
     put_varint(&mut end, 0);
     put_fields(&mut end, trailers);
-    bounded(end)
+    bounded(end, trailers)
 }
 
 fn path(uri: &Uri) -> &str {
@@ -68,8 +68,8 @@ fn put_varint(buffer: &mut BytesMut, value: u64) {
     buffer.put_slice(varint::encode(value).as_ref());
 }
 
-fn bounded(buffer: BytesMut) -> Result<Bytes, SealError> {
-    if buffer.len() > MAX_HEAD {
+fn bounded(buffer: BytesMut, fields: &HeaderMap) -> Result<Bytes, SealError> {
+    if fields.len().saturating_mul(FIELD_OVERHEAD).saturating_add(buffer.len()) > MAX_HEAD {
         return Err(SealError::HeadTooLarge(MAX_HEAD));
     }
     Ok(buffer.freeze())

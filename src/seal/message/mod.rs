@@ -23,7 +23,13 @@ pub(crate) use self::open_body::{OpenBody, OpenError};
 pub(crate) use self::seal_body::SealBody;
 
 /// The most bytes of a message's head, and of its trailers, written and read: 64 KiB.
+///
+/// Each field counts for [`FIELD_OVERHEAD`] more than its bytes: a head of 64 KiB in fields of three bytes would take
+/// megabytes in memory.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+/// What a field counts for beyond its bytes, as in HTTP/2 (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
 
 /// Framing indicators (RFC 9292 section 3.1).
 const KNOWN_REQUEST: u64 = 0;

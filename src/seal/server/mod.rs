@@ -50,7 +50,7 @@
 //!
 //! # Limits
 //!
-//! A chunk: 16 KiB. The head inside, and the trailers: 64 KiB each. Per request, one chunk and one frame of the body outside
+//! A chunk: 16 KiB. The head inside, and the trailers: 64 KiB each, every field counted with 32 bytes more. Per request, one chunk and one frame of the body outside
 //! are held; the same per response. How long a head may take is for a timeout outside.
 //!
 //! # Refusals

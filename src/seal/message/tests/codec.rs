@@ -316,6 +316,26 @@ fn a_head_over_the_limit_is_refused_before_it_is_held() {
 }
 
 #[test]
+fn small_fields_count_for_the_memory_that_they_take() {
+    let head = raw("GET", "https", "a", "/");
+    // Three bytes and the overhead each.
+    let fit = MAX_HEAD / 35 - 1;
+    for (fields, fits) in [(fit, true), (fit + 2, false)] {
+        let message = [&head[..head.len() - 1], &[1, b'a', 0].repeat(fields), &[0]].concat();
+        assert_eq!(read_request(&message).is_ok(), fits, "{fields}");
+        let section = [1, b'a', 0].repeat(fields);
+        let length = crate::seal::varint::encode(section.len() as u64);
+        let known = [&[0][..], &head[1..head.len() - 1], length.as_ref(), &section].concat();
+        assert_eq!(read_request(&known).is_ok(), fits, "{fields}, of known length");
+        let (mut parts, ()) = Request::get("https://a/").body(()).unwrap().into_parts();
+        for _ in 0..fields {
+            parts.headers.append("a", http::HeaderValue::from_static(""));
+        }
+        assert_eq!(request_head(&parts).is_ok(), fits, "{fields}, written");
+    }
+}
+
+#[test]
 fn content_is_not_held_to_the_limit_of_a_head() {
     let head = raw("GET", "https", "a", "/");
     let piece = [crate::seal::varint::encode(16_000).as_ref(), &[7; 16_000]].concat();
