@@ -159,3 +159,19 @@ async fn a_server_for_sealed_requests_alone_refuses_others_and_attests_all_the_s
     }
     assert_eq!(upstream.seen.paths(), ["/", "/"], "those that --sealed let through");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_measurement_name_that_no_field_can_hold_is_left_out() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[]);
+    let policy = std::fs::read_to_string(serve.file("policy.toml")).unwrap();
+    for (name, shown) in [("prover \\\"1.4\\\"", Some(r#"measurement-name="prover \"1.4\"""#)), ("pr\u{fc}fer", None)] {
+        let policy = policy.replace("name = \"simulated\"", &format!("name = \"{name}\""));
+        let connect = connect(&serve, &policy, &["--insecure-simulator", "--dangerous-trust-attestation-alone"]);
+        let response = get(&client(), connect.addr(), "/").await;
+        let result = response.headers()["attestation-result"].to_str().unwrap();
+        assert!(result.contains("measurement=") && result.contains("age="), "{result}");
+        assert_eq!(result.contains("measurement-name"), shown.is_some(), "{result}");
+        assert!(shown.is_none_or(|shown| result.contains(shown)), "{result}");
+    }
+}
