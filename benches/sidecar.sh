@@ -18,6 +18,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
   -addext subjectAltName=DNS:localhost -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null
 head -c 1024 /dev/zero >"$dir/1k"
 head -c 1048576 /dev/zero >"$dir/1m"
+# nginx, started by root, reads files as nobody.
+chmod 755 "$dir"
 
 # One worker each, as the upstream and the load have the other processor. No logs, connections to the upstream are kept.
 cat >"$dir/nginx.conf" <<CONF
@@ -38,8 +40,10 @@ CONF
 "$(command -v nginx || echo /usr/sbin/nginx)" -e "$dir/error.log" -c "$dir/nginx.conf" &
 "$sidecar" serve --host localhost --upstream "http://127.0.0.1:$upstream" --listen "127.0.0.1:$serve" --tls pem \
   --cert "$dir/cert.pem" --key "$dir/key.pem" --platform sim-snp --insecure-no-hardware >"$dir/serve" 2>&1 &
-for port in $upstream $nginx $serve; do
-  for _ in $(seq 100); do curl -sk -o "$dir/probe" "https://127.0.0.1:$port/1k" "http://127.0.0.1:$port/1k" && break; sleep 0.1; done
+for base in "http://127.0.0.1:$upstream" "https://127.0.0.1:$nginx" "https://127.0.0.1:$serve"; do
+  for _ in $(seq 100); do curl -sfk -o "$dir/probe" "$base/1m" && break; sleep 0.1; done
+  [ "$(stat -c %s "$dir/probe" 2>/dev/null)" = 1048576 ] || { echo "$base does not answer" >&2; cat "$dir/error.log" "$dir/serve" >&2; exit 1; }
+  rm "$dir/probe"
 done
 
 # What an attesting client sends once it trusts the server's keys: each response is then signed.
