@@ -89,7 +89,7 @@ async fn reqwest_carries_sealed_requests() {
 }
 
 #[tokio::test]
-async fn sealed_requests_go_through_attested_transports_too() {
+async fn the_two_layers_do_not_stack() {
     use tower_attest::AttestLayer;
     let tee = MockTee::new();
     let address = serve(&tee).await;
@@ -98,4 +98,34 @@ async fn sealed_requests_go_through_attested_transports_too() {
     let sealed = SealLayer::new(tee.verifier()).layer(attested);
     // The inner layer replaces the nonce by its own, so that the outer one cannot verify: they do not stack.
     assert!(sealed.oneshot(request(address)).await.is_err());
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn over_an_attested_channel_sealed_responses_are_bound_to_it() {
+    use tower_attest::tls::{AttestedChannel, Tls, TlsListener};
+
+    use crate::prover::HashProver;
+    use crate::prover::api::ProveRequest;
+    use crate::prover::api::prover_client::ProverClient;
+    use crate::prover::api::prover_server::ProverServer;
+
+    let tee = MockTee::new();
+    let attester = attester(&tee, |builder| builder.names(["localhost"])).await;
+    let tls = Tls::self_signed("localhost").unwrap();
+    let listener = TlsListener::bind("127.0.0.1:0", tls.clone()).await.unwrap();
+    let uri = format!("https://localhost:{}", listener.local_addr().port()).parse().unwrap();
+    let server = tonic::transport::Server::builder()
+        .layer(ReportLayer::new(attester.clone()))
+        .layer(UnsealLayer::new(attester).unwrap().sealed_only())
+        .add_service(ProverServer::new(HashProver));
+    tokio::spawn(server.serve_with_incoming(listener.incoming()));
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(tls.certificate().unwrap().clone()).unwrap();
+    let channel = AttestedChannel::builder(uri, tee.verifier()).roots(roots).connect().await.unwrap();
+    let mut client = ProverClient::new(SealLayer::<axum::body::Body>::new(tee.verifier()).layer(channel));
+    let reply = client.prove(ProveRequest::default()).await.unwrap();
+    let report = VerifiedReport::of(&reply).unwrap();
+    assert!(report.strength() == Strength::Sealed && report.channel_bound());
 }
