@@ -32,7 +32,7 @@ fn a_machine_without_a_tee_is_not_ready_and_told_how_to_get_there() {
         "mount -t configfs",
         "modprobe",
         "/dev/sev-guest does not exist",
-        "  pass  has configfs-tsm: Linux 6.7 or later",
+        "  pass  recent enough for configfs-tsm: Linux 6.7 or later",
         "  pass  the time is plausible",
     ] {
         assert!(run.stdout.contains(said), "{said}: {}", run.stdout);

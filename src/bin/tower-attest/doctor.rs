@@ -67,7 +67,7 @@ impl Doctor {
         let release = release.trim();
         section.field("release", if release.is_empty() { "unknown: not Linux?" } else { release });
         let new_enough = version(release).is_some_and(|version| version >= TSM_KERNEL);
-        let check = format!("has configfs-tsm: Linux {}.{} or later", TSM_KERNEL.0, TSM_KERNEL.1);
+        let check = format!("recent enough for configfs-tsm: Linux {}.{} or later", TSM_KERNEL.0, TSM_KERNEL.1);
         if new_enough {
             section.pass(check);
         } else {
