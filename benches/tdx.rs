@@ -22,8 +22,11 @@ use tower_attest::platform::tdx::sim::{SimulatedIntel, SimulatedTd};
 use tower_attest::platform::tdx::{Collateral, MemoryCollateral, Quote, TdxPolicy, TdxVerifier};
 use tower_attest::{Platform, Report, ReportVerifier};
 
+#[path = "support/chain.rs"]
+mod chain;
 #[path = "support/pair.rs"]
 mod pair;
+use chain::with_chain_of;
 use pair::{ROUNDS, pair};
 
 const MRTD: [u8; 48] = [0xab; 48];
@@ -33,9 +36,10 @@ fn main() {
     let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 86_400);
     let collateral = intel.collateral().build();
     let td = SimulatedTd::new(MRTD);
-    // A new quote for each round, since each has a signature of its own.
-    let quotes: Vec<Bytes> =
-        (0..ROUNDS).map(|round| td.quote(&[u8::try_from(round % 251).unwrap(); 64]).into()).collect();
+    // A new quote for each round, since each has a signature of its own; all of one machine.
+    let first = td.quote(&[0; 64]);
+    let quote = |round| with_chain_of(&first, &td.quote(&[u8::try_from(round % 251).unwrap(); 64]));
+    let quotes: Vec<Bytes> = (0..ROUNDS).map(|round| quote(round).into()).collect();
     let reports: Vec<Report> = quotes.iter().map(|quote| Report::new(Platform::TDX, quote.clone())).collect();
     let floor = Floor::new(&collateral);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -16,8 +16,11 @@ use tower_attest::platform::tdx::sim::{SimulatedIntel, SimulatedTd};
 use tower_attest::platform::tdx::{MemoryCollateral, TdxPolicy, TdxVerifier};
 use tower_attest::{Platform, Report, ReportVerifier};
 
+#[path = "../../../benches/support/chain.rs"]
+mod chain;
 #[path = "../../../benches/support/pair.rs"]
 mod pair;
+use chain::with_chain_of;
 use pair::{ROUNDS, pair};
 
 fn main() {
@@ -27,8 +30,10 @@ fn main() {
     let theirs = collateral(&stapled.to_json()).expect("the same form");
     let oracle = Oracle::new(&intel.root());
     let td = SimulatedTd::new([0xab; 48]);
-    // A new quote for each round, as each has a signature of its own.
-    let quotes: Vec<Vec<u8>> = (0..ROUNDS).map(|round| td.quote(&[u8::try_from(round % 251).unwrap(); 64])).collect();
+    // A new quote for each round, as each has a signature of its own; all of one machine.
+    let first = td.quote(&[0; 64]);
+    let quote = |round| with_chain_of(&first, &td.quote(&[u8::try_from(round % 251).unwrap(); 64]));
+    let quotes: Vec<Vec<u8>> = (0..ROUNDS).map(quote).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let verify = |verifier: &TdxVerifier, report: &Report, now: SystemTime| {
         runtime.block_on(verifier.verify(black_box(report), now)).expect("a genuine quote");
