@@ -35,7 +35,8 @@ impl Whole {
 }
 
 fn pairs(map: &HeaderMap) -> Vec<(String, String)> {
-    map.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    // Values may hold bytes that are no text.
+    map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().escape_ascii().to_string())).collect()
 }
 
 /// Reads a message that comes in pieces of `size` bytes.
