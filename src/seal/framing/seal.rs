@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{AAD, FINAL_AAD, MAX_CHUNK, RequestHeader, ResponseKey, info, nonce_len};
+use super::{AAD, FINAL_AAD, RequestHeader, ResponseKey, info, nonce_len};
 use crate::crypto;
 use crate::crypto::seal::TAG;
 use crate::seal::config::KeyConfig;
@@ -14,6 +14,9 @@ use crate::seal::varint;
 
 /// The longest length prefix: 16 400 needs four bytes.
 const PREFIX: usize = 4;
+/// The most bytes that are written at once, framing included: what a frame of HTTP/2 holds unless its reader allows more
+/// (RFC 9113 section 4.2). A chunk that is longer by a byte costs a second frame.
+const MAX_WRITTEN: usize = 16 * 1024;
 
 /// Seals one request or one response, chunk by chunk. Its first chunk begins with the header, or the nonce.
 pub(crate) struct Sealer {
@@ -52,7 +55,7 @@ impl Sealer {
     /// An empty chunk with room for `capacity` bytes of plaintext.
     pub(crate) fn plaintext(&self, capacity: usize) -> Plaintext {
         let before = self.head.len() + PREFIX;
-        let mut buffer = BytesMut::with_capacity(before + capacity.min(MAX_CHUNK) + TAG);
+        let mut buffer = BytesMut::with_capacity((before + capacity + TAG).min(MAX_WRITTEN));
         buffer.resize(before, 0);
         Plaintext { buffer, before }
     }
@@ -84,7 +87,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// The plaintext of one chunk, with room around it for what sealing adds. At most [`MAX_CHUNK`] bytes.
+/// The plaintext of one chunk, with room around it for what sealing adds: [`MAX_WRITTEN`] bytes in all.
 pub(crate) struct Plaintext {
     buffer: BytesMut,
     before: usize,
@@ -98,7 +101,7 @@ impl Plaintext {
 
     /// How many more bytes fit.
     pub(crate) fn room(&self) -> usize {
-        MAX_CHUNK.saturating_sub(self.len())
+        MAX_WRITTEN.saturating_sub(self.buffer.len().saturating_add(TAG))
     }
 
     /// Takes from the front of `data` what fits.

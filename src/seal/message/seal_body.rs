@@ -55,7 +55,8 @@ where
             if this.waiting.has_remaining() {
                 let chunk = this.chunk.get_or_insert_with(|| {
                     let expected = usize::try_from(this.body.size_hint().lower()).unwrap_or(MAX_CHUNK);
-                    sealer.plaintext(this.waiting.remaining().saturating_add(expected).saturating_add(16))
+                    let ready = this.waiting.remaining().min(MAX_CHUNK);
+                    sealer.plaintext(ready.saturating_add(expected.min(MAX_CHUNK)).saturating_add(16))
                 });
                 this.waiting.put_into(chunk);
                 if chunk.room() == 0
