@@ -82,6 +82,7 @@ pub mod report;
 #[cfg(feature = "seal")]
 pub mod seal;
 pub mod server;
+mod sync;
 pub mod time;
 #[cfg(feature = "tls")]
 pub mod tls;

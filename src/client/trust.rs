@@ -1,7 +1,7 @@
 //! Which keys are believed, for which origin, and until when; and who fetches evidence for everybody.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
@@ -10,6 +10,7 @@ use http::uri::{Authority, Scheme};
 use super::exchange::VerifiedKeys;
 use crate::error::AttestError;
 use crate::protocol::{KeysDigest, MAX_HAVE};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::time::Now;
 
 /// The most keys that are believed per origin; the least recently used go first.

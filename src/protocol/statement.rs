@@ -78,10 +78,20 @@ impl fmt::Debug for ChannelBinding {
     }
 }
 
-fn binding_value(binding: Option<&ChannelBinding>) -> Vec<u8> {
+/// `00` for none, `01` and the exporter otherwise, in the caller's buffer.
+fn binding_value<'a>(binding: Option<&ChannelBinding>, buffer: &'a mut [u8; 33]) -> &'a [u8] {
     match binding {
-        None => vec![0],
-        Some(ChannelBinding(exporter)) => [&[1][..], exporter].concat(),
+        None => {
+            let [tag, ..] = buffer;
+            *tag = 0;
+            std::slice::from_ref(tag)
+        }
+        Some(ChannelBinding(exporter)) => {
+            let [tag, rest @ ..] = buffer;
+            *tag = 1;
+            *rest = *exporter;
+            buffer
+        }
     }
 }
 
@@ -101,12 +111,12 @@ pub struct EvidenceStatement<'a> {
 impl EvidenceStatement<'_> {
     /// The statement's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        Tlv::default()
+        Tlv::with_room_for(0)
             .field(LABEL, b"tower-attest/1 evidence")
             .field(ROLE, ROLE_SERVER)
             .field(PLATFORM, self.platform.name().as_bytes())
             .field(NONCE, self.nonce.as_bytes())
-            .field(BINDING, &binding_value(self.binding))
+            .field(BINDING, binding_value(self.binding, &mut [0; 33]))
             .field(KEYS, self.keys.as_bytes())
             .finish()
     }
@@ -119,7 +129,7 @@ impl EvidenceStatement<'_> {
 
 /// The batch statement's bytes.
 pub(super) fn batch_statement(platform: &Platform, size: u32, root: &Leaf) -> Vec<u8> {
-    Tlv::default()
+    Tlv::with_room_for(0)
         .field(LABEL, b"tower-attest/1 batch")
         .field(ROLE, ROLE_SERVER)
         .field(PLATFORM, platform.name().as_bytes())
@@ -157,11 +167,11 @@ pub struct ResponseStatement<'a> {
 impl ResponseStatement<'_> {
     /// The statement's bytes, over which the signature is made.
     pub fn encode(&self) -> Vec<u8> {
-        Tlv::default()
+        Tlv::with_room_for(self.method.as_str().len() + self.target.as_str().len())
             .field(LABEL, b"tower-attest/1 response")
             .field(ROLE, ROLE_SERVER)
             .field(NONCE, self.nonce.as_bytes())
-            .field(BINDING, &binding_value(self.binding))
+            .field(BINDING, binding_value(self.binding, &mut [0; 33]))
             .field(KEYS, self.keys.as_bytes())
             .field(METHOD, self.method.as_str().as_bytes())
             .field(TARGET, self.target.as_str().as_bytes())

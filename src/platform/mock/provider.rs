@@ -87,7 +87,7 @@ impl MockProvider {
             running: 0,
             most_at_once: 0,
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(()) }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: watch::channel(()).0 }) }
     }
 
     /// Switches the behaviour, also for calls that wait at the gate or hang.

@@ -41,6 +41,13 @@ const REPORT: &str = "Attestation-Report";
 const TLS_EXPORTER: &str = "tls-exporter";
 const VERSION: i64 = 1;
 
+// What stands between the byte sequences that are written.
+const BIND_TLS_EXPORTER: &str = ";bind=tls-exporter";
+const HAVE: &str = ";have=";
+const KEYS: &str = "v=1, keys=";
+const SIG: &str = ", sig=";
+const EVIDENCE: &str = ", evidence=";
+
 /// `Attestation-Nonce`: what a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NonceHeader {
@@ -61,15 +68,18 @@ impl NonceHeader {
     /// The field value, marked sensitive: it is new on every request, and not for logs. Only the first [`MAX_HAVE`]
     /// digests are written.
     pub fn to_value(&self) -> HeaderValue {
-        let mut value = byte_sequence(self.nonce.as_bytes());
-        if self.bind {
-            value.push_str(";bind=");
-            value.push_str(TLS_EXPORTER);
-        }
-        if !self.have.is_empty() {
-            let digests: Vec<u8> = self.have.iter().take(MAX_HAVE).flat_map(|keys| *keys.as_bytes()).collect();
-            value.push_str(";have=");
-            value.push_str(&byte_sequence(&digests));
+        let mut digests = [0; 32 * MAX_HAVE];
+        let (slots, _) = digests.as_chunks_mut::<32>();
+        slots.iter_mut().zip(&self.have).for_each(|(slot, keys)| *slot = *keys.as_bytes());
+        let digests = digests.get(..32 * self.have.len()).unwrap_or(&digests);
+        let bind = if self.bind { BIND_TLS_EXPORTER } else { "" };
+        let have = if digests.is_empty() { 0 } else { HAVE.len() + byte_sequence_len(digests.len()) };
+        let mut value = String::with_capacity(byte_sequence_len(32) + bind.len() + have);
+        push_byte_sequence(&mut value, self.nonce.as_bytes());
+        value.push_str(bind);
+        if !digests.is_empty() {
+            value.push_str(HAVE);
+            push_byte_sequence(&mut value, digests);
         }
         sensitive(value)
     }
@@ -123,10 +133,16 @@ pub struct ReportHeader {
 impl ReportHeader {
     /// The field value, marked sensitive so that it does not empty HPACK's table when it holds evidence.
     pub fn to_value(&self) -> HeaderValue {
-        let mut value = format!("v=1, keys={}, sig={}", byte_sequence(self.keys.as_bytes()), byte_sequence(&self.sig));
+        let evidence = self.evidence.as_ref().map_or(0, |bytes| EVIDENCE.len() + byte_sequence_len(bytes.len()));
+        let length = KEYS.len() + byte_sequence_len(32) + SIG.len() + byte_sequence_len(64) + evidence;
+        let mut value = String::with_capacity(length);
+        value.push_str(KEYS);
+        push_byte_sequence(&mut value, self.keys.as_bytes());
+        value.push_str(SIG);
+        push_byte_sequence(&mut value, &self.sig);
         if let Some(evidence) = &self.evidence {
-            value.push_str(", evidence=");
-            value.push_str(&byte_sequence(evidence));
+            value.push_str(EVIDENCE);
+            push_byte_sequence(&mut value, evidence);
         }
         sensitive(value)
     }
@@ -261,7 +277,20 @@ pub enum HeaderError {
 }
 
 fn byte_sequence(bytes: &[u8]) -> String {
-    format!(":{}:", STANDARD.encode(bytes))
+    let mut value = String::with_capacity(byte_sequence_len(bytes.len()));
+    push_byte_sequence(&mut value, bytes);
+    value
+}
+
+fn push_byte_sequence(value: &mut String, bytes: &[u8]) {
+    value.push(':');
+    STANDARD.encode_string(bytes, value);
+    value.push(':');
+}
+
+/// How long a Byte Sequence of so many bytes is: a string of exactly that capacity becomes a field value without a copy.
+fn byte_sequence_len(bytes: usize) -> usize {
+    2 + 4 * bytes.div_ceil(3)
 }
 
 #[expect(clippy::expect_used, reason = "the callers write base64 and ASCII literals only, which every field may hold")]

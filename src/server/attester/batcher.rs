@@ -18,12 +18,9 @@ use crate::report::{Platform, Report, ReportData};
 /// Serves the queue until it is closed and empty. Owns the provider, so that nothing else can call it.
 pub(super) async fn run(core: Arc<Core>, provider: Box<dyn ReportProvider>, ended: watch::Sender<()>) {
     let _end = End { queue: Arc::clone(&core.queue), _ended: ended };
-    loop {
-        let batch = core.queue.take(core.settings.batch);
+    while let Some(batch) = core.queue.take(core.settings.batch) {
         if !batch.is_empty() {
             serve(&core, &*provider, batch).await;
-        } else if core.queue.is_closed() {
-            return;
         } else {
             race(core.queue.work(), renew_keys(&core)).await;
         }

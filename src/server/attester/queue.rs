@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -10,6 +10,7 @@ use super::error::AttesterError;
 use super::{Health, Stats};
 use crate::protocol::{BatchTree, Leaf};
 use crate::report::Report;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A report that a whole batch shares.
 pub(super) struct Batch {
@@ -97,16 +98,20 @@ impl Queue {
         Ok(Place { queue: Arc::clone(self), id, share })
     }
 
-    /// Takes the next batch, oldest first.
-    pub(super) fn take(&self, most: usize) -> Vec<Waiting> {
+    /// Takes the next batch, oldest first: empty if nothing waits, `None` if nothing ever will. Both are decided under one
+    /// lock, so that a nonce which comes just before the end is served.
+    pub(super) fn take(&self, most: usize) -> Option<Vec<Waiting>> {
         let mut state = self.state();
+        if state.closed && state.waiting.is_empty() {
+            return None;
+        }
         let mut batch = Vec::with_capacity(most.min(state.waiting.len()));
         while batch.len() < most
             && let Some((_, waiting)) = state.waiting.pop_first()
         {
             batch.push(waiting);
         }
-        batch
+        Some(batch)
     }
 
     pub(super) async fn work(&self) {
