@@ -22,7 +22,8 @@ use super::error::SealError;
 use super::hpke::{self, Cipher, ENC, Exporter, KDF_ID, KEM_ID, NONCE, aead_by_id, aead_id};
 use crate::crypto::seal::{AeadAlgorithm, TAG};
 
-/// The most plaintext in a chunk, written and read: 16 KiB, which every receiver must accept (section 3 of the draft).
+/// The most plaintext in a chunk that is read: 16 KiB, which every receiver must accept (section 3 of the draft). Written
+/// are some bytes less.
 pub(crate) const MAX_CHUNK: usize = 16 * 1024;
 /// The most bytes of a sealed chunk. Longer ones are refused before they are read.
 pub(crate) const MAX_SEALED_CHUNK: usize = MAX_CHUNK + TAG;
