@@ -54,8 +54,7 @@ fn main() {
 
 /// The crate's attester.
 async fn together(scheme: &str, device: impl ReportProvider + 'static, time: Duration, batch: usize, clients: usize) {
-    let attester =
-        Attester::builder(device).name("bench").batch(batch).start().await.unwrap();
+    let attester = Attester::builder(device).name("bench").batch(batch).start().await.unwrap();
     let run = closed_loop(clients, REQUESTS, move |nonce| {
         let attester = attester.clone();
         async move { attester.evidence(&nonce, None).await.unwrap() }
