@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::Request as AxumRequest;
 use axum::routing::post;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -31,7 +31,8 @@ fn app(log: Log) -> Router {
     let prove = async move |request: AxumRequest| {
         let sealed = request.extensions().get::<SealedRequest>().is_some();
         let (parts, body) = request.into_parts();
-        let witness = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        // A body that was cut off or altered on the way is an error, never a short witness.
+        let witness = body.collect().await.map_err(|_| StatusCode::BAD_REQUEST)?.to_bytes();
         let view = format!(
             "{} {}\nauthorization: {:?}\nsealed: {sealed}\nbody: {witness:?}\n",
             parts.method,
@@ -41,7 +42,7 @@ fn app(log: Log) -> Router {
         if let Ok(mut log) = log.lock() {
             log.push_str(&view);
         }
-        format!("proof over {} bytes", witness.len())
+        Ok::<_, StatusCode>(format!("proof over {} bytes", witness.len()))
     };
     Router::new().route("/prove", post(prove))
 }

@@ -347,6 +347,12 @@ pub(crate) fn no_report(status: StatusCode, headers: &HeaderMap) -> AttestError 
     )
 }
 
+/// Whether evidence was refused for an endorsement that it lacks: a header may have had no room for it, the endpoint has.
+pub(crate) fn lacks_endorsement(error: &AttestError) -> bool {
+    let refusal = error.cause().and_then(|cause| cause.downcast_ref::<VerifyError>());
+    refusal.is_some_and(|refusal| refusal.kind() == VerifyErrorKind::EndorsementMissing)
+}
+
 fn refused(error: VerifyError) -> AttestError {
     let kind = match error.kind() {
         VerifyErrorKind::Unavailable => ErrorKind::Unavailable,

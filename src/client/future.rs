@@ -11,7 +11,7 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use super::endpoint::Endpoint;
-use super::exchange::{Encoded, Exchange, Head, VerifiedKeys, unknown_keys};
+use super::exchange::{Encoded, Exchange, Head, VerifiedKeys, lacks_endorsement, unknown_keys};
 use super::layer::Mode;
 use super::preflight::{Preflight, Want};
 use super::service::{Shared, never_ready};
@@ -21,7 +21,6 @@ use super::verification::{Deadline, Verification};
 use super::verified::{Observation, VerifiedReport};
 use crate::error::{AttestError, BoxError, ErrorKind};
 use crate::protocol::Target;
-use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// The response of an [`Attest`](crate::Attest): the inner service's, once it is judged.
 ///
@@ -275,10 +274,7 @@ impl<ResBody> Unjudged<ResBody> {
             Ok(keys) => return self.signed_by(shared, endpoint, &keys),
             Err(error) => error,
         };
-        let endorsement_missing = error
-            .cause()
-            .and_then(|cause| cause.downcast_ref::<VerifyError>())
-            .is_some_and(|refusal| refusal.kind() == VerifyErrorKind::EndorsementMissing);
+        let endorsement_missing = lacks_endorsement(&error);
         if endorsement_missing && shared.settings.mode != Mode::Observe {
             return self.ask(shared, endpoint, service);
         }

@@ -11,7 +11,7 @@ use super::body::broken;
 use super::unsent::Sent;
 use crate::client::VerifiedReport;
 use crate::client::endpoint::Endpoint;
-use crate::client::exchange::{Encoded, Head, VerifiedKeys};
+use crate::client::exchange::{Encoded, Head, VerifiedKeys, lacks_endorsement};
 use crate::client::service::Shared;
 use crate::client::transport::Closer;
 use crate::client::verification::Verification;
@@ -19,7 +19,6 @@ use crate::error::{AttestError, ErrorKind};
 use crate::protocol::{KeysDigest, SEALED_RESPONSE};
 use crate::seal::framing::Opener;
 use crate::seal::message::{Decoder, OpenBody};
-use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// A response whose head carries a report that is still to be judged.
 pub(super) struct Unjudged<ResBody> {
@@ -102,11 +101,7 @@ impl<ResBody: Body> Unjudged<ResBody> {
             Ok(keys) => return self.signed_by(shared, endpoint, &keys),
             Err(error) => error,
         };
-        let endorsement_missing = error
-            .cause()
-            .and_then(|cause| cause.downcast_ref::<VerifyError>())
-            .is_some_and(|refusal| refusal.kind() == VerifyErrorKind::EndorsementMissing);
-        if endorsement_missing {
+        if lacks_endorsement(&error) {
             return Judged::Ask(self);
         }
         match self.believed(shared, endpoint) {
