@@ -11,7 +11,8 @@ use tower_attest::seal::SealLayer;
 use tower_attest::seal::client::Repeatable;
 use tower_attest::time::ManualClock;
 use tower_attest::{
-    BoxError, Claims, ErrorKind, Platform, Report, ReportLayer, ReportVerifier, VerifyError, async_trait,
+    BoxError, Claims, ErrorKind, Platform, Report, ReportLayer, ReportVerifier, VerifyError, VerifyErrorKind,
+    async_trait,
 };
 
 use crate::support::{
@@ -356,4 +357,40 @@ async fn a_key_that_is_full_is_left_for_the_next_one() {
     }
     assert!(failures.len() <= 3, "{failures:?}");
     assert!(server.seen().len() >= 4);
+}
+
+/// The mock's verifier, to which the second piece of evidence lacks an endorsement.
+#[derive(Debug)]
+struct Lacking {
+    verifier: MockVerifier,
+    judged: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl ReportVerifier for Lacking {
+    fn platforms(&self) -> Vec<Platform> {
+        self.verifier.platforms()
+    }
+
+    async fn verify(&self, report: &Report, at: std::time::SystemTime) -> Result<Claims, VerifyError> {
+        match self.judged.fetch_add(1, Ordering::SeqCst) {
+            1 => Err(VerifyError::new(VerifyErrorKind::EndorsementMissing, "no certificate")),
+            _ => self.verifier.verify(report, at).await,
+        }
+    }
+}
+
+/// As when a header had no room for the certificate.
+#[tokio::test]
+async fn evidence_in_a_header_that_lacks_its_certificate_is_completed_at_the_endpoint() {
+    let tee = MockTee::new();
+    let (first, second) = (Server::start(&tee).await, Server::start(&tee).await);
+    let balanced = balance(vec![first.transport.clone(), second.transport.clone()], |number| usize::from(number > 0));
+    let judged = Arc::<AtomicUsize>::default();
+    let verifier = Lacking { verifier: tee.verifier(), judged: Arc::clone(&judged) };
+    let client = SealLayer::new(verifier).name("prover.example").layer(balanced);
+    call(&client, post("for the first")).await.unwrap();
+    call(&client, repeatable("witness")).await.unwrap();
+    assert_eq!(second.seen().len(), 1);
+    assert_eq!(judged.load(Ordering::SeqCst), 3, "at the start, in the header, from the endpoint");
 }
