@@ -1,0 +1,163 @@
+//! The flags of `serve`, what they amount to, and which of them do not go together.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use http::uri::Authority;
+
+use super::collateral;
+use super::config::EffectiveConfig;
+use super::hardware::Hardware;
+use super::upstream::{Upstream, UpstreamProtocol};
+use crate::failure::Failure;
+use crate::proxy::limits::{Limits, positive};
+
+/// Attest a service that cannot change: run this beside it, inside the TEE.
+///
+/// Ends TLS 1.3, answers for the hardware, and sends requests on. Clients are `tower-attest connect`, `AttestedChannel`,
+/// or anything that speaks HTTPS and asks for no proof.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A host name that clients use for this server. Repeat it for more.
+    #[arg(long = "host", value_name = "NAME", required = true, value_parser = name)]
+    pub(super) names: Vec<Authority>,
+    /// Where requests go: http://HOST:PORT or unix:PATH.
+    #[arg(long, value_name = "URL")]
+    pub(super) upstream: Upstream,
+    /// What is spoken with the upstream.
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto")]
+    pub(super) upstream_protocol: UpstreamProtocol,
+    /// Send plaintext to an upstream that is not on this machine.
+    #[arg(long)]
+    pub(super) insecure_upstream: bool,
+    /// How long connecting to the upstream may take.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = positive)]
+    pub(super) connect_timeout: Duration,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    pub(super) listen: SocketAddr,
+    /// Where the certificate comes from.
+    #[arg(long, value_name = "KIND", default_value = "self-signed")]
+    pub(super) tls: TlsKind,
+    /// Certificate chain, PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", required_if_eq("tls", "pem"))]
+    pub(super) cert: Option<PathBuf>,
+    /// Private key, PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", required_if_eq("tls", "pem"))]
+    pub(super) key: Option<PathBuf>,
+    /// The hardware that vouches for this server.
+    #[arg(long, value_name = "PLATFORM", default_value = "auto")]
+    pub(super) platform: Hardware,
+    /// Send Intel's collateral along with TDX quotes, so that clients need no route to Intel: `intel`, the URL of a PCCS,
+    /// or a directory (docs/TDX.md).
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) collateral: Option<collateral::Source>,
+    /// Run on a simulated platform, which proves nothing.
+    #[arg(long)]
+    pub(super) insecure_no_hardware: bool,
+    /// Write a policy that accepts the simulated platform to this file. Not for hardware: a policy that a server writes
+    /// for itself is no policy.
+    #[arg(long, value_name = "FILE", requires = "insecure_no_hardware")]
+    pub(super) simulated_policy: Option<PathBuf>,
+    /// Take requests that are sealed to a key in the evidence, too: they pass carriers that end TLS.
+    #[arg(long, conflicts_with = "sealed_only")]
+    pub(super) sealed: bool,
+    /// Take sealed requests alone: others are answered 403, or PERMISSION_DENIED over gRPC.
+    #[arg(long)]
+    pub(super) sealed_only: bool,
+    /// Print the effective configuration, whose SHA-256 clients can pin, and end.
+    #[arg(long)]
+    pub(super) show_config: bool,
+    #[command(flatten)]
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TlsKind {
+    /// A key made at the start, which never leaves this process. Clients rely on the evidence alone.
+    SelfSigned,
+    /// From --cert and --key.
+    Pem,
+}
+
+/// A host name or address without port, as clients write it.
+fn name(text: &str) -> Result<Authority, String> {
+    let wrong = || format!("expected a host name or IP address without port, found {text:?}");
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
+        return format!("[{ip}]").parse().map_err(|_| wrong());
+    }
+    let authority: Authority = text.parse().map_err(|_| wrong())?;
+    if text.contains([':', '@', '[']) { Err(wrong()) } else { Ok(authority) }
+}
+
+impl Serve {
+    /// What no flag can say of itself.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if !self.upstream.is_local() && !self.insecure_upstream {
+            return Err(Failure::undecided(format_args!(
+                "--upstream {}: plaintext would leave this machine, and with it the TEE; run the service beside this \
+                 program, or accept that with --insecure-upstream",
+                self.upstream
+            )));
+        }
+        if self.platform.is_simulated() && !self.insecure_no_hardware {
+            return Err(Failure::undecided(
+                "--platform: this one is simulated and proves nothing; accept that with --insecure-no-hardware",
+            ));
+        }
+        if self.simulated_policy.is_some() && !self.platform.is_simulated() {
+            return Err(Failure::undecided("--simulated-policy: this platform is not simulated"));
+        }
+        Ok(())
+    }
+
+    /// What stands in it decides where plaintext goes. Limits do not.
+    pub(super) fn config(&self) -> Result<EffectiveConfig, Failure> {
+        let mut names: Vec<_> = self.host_names().collect();
+        names.sort_unstable();
+        names.dedup();
+        let tls = self.tls.to_possible_value();
+        EffectiveConfig::new(&[
+            ("names", &names.join(",")),
+            ("upstream", &self.upstream.to_string()),
+            ("upstream-protocol", &self.upstream_protocol.to_string()),
+            ("tls", tls.as_ref().map_or("", |tls| tls.get_name())),
+            ("sealed", self.sealing()),
+        ])
+        .map_err(Failure::undecided)
+    }
+
+    /// As key documents list them: lower case, without brackets.
+    pub(super) fn host_names(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| name.host().trim_matches(['[', ']']).to_ascii_lowercase())
+    }
+
+    /// What becomes of sealed requests, as the effective configuration has it.
+    fn sealing(&self) -> &'static str {
+        match (self.sealed, self.sealed_only) {
+            (_, true) => "only",
+            (true, false) => "on",
+            (false, false) => "off",
+        }
+    }
+
+    pub(super) fn seals(&self) -> bool {
+        self.sealed || self.sealed_only
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_hosts_without_ports() {
+        assert_eq!(name("prover.example").unwrap(), "prover.example");
+        assert_eq!(name("::1").unwrap(), "[::1]");
+        for text in ["", "a:80", "user@a", "http://a", "a/b", "a b", "a:", "[a]"] {
+            assert!(name(text).is_err(), "{text:?}");
+        }
+    }
+}
