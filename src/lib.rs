@@ -71,9 +71,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions))]
 
+#[cfg(any(feature = "snp", feature = "tdx", feature = "tls"))]
+mod calendar;
 pub mod client;
 mod connection;
 mod crypto;
+#[cfg(any(feature = "snp", feature = "tdx", feature = "tls"))]
+mod der;
 pub mod error;
 pub mod platform;
 pub mod protocol;

@@ -14,10 +14,6 @@
 
 #[cfg(target_os = "linux")]
 mod backoff;
-#[cfg(any(feature = "snp", feature = "tdx"))]
-mod calendar;
-#[cfg(any(feature = "snp", feature = "tdx"))]
-mod der;
 mod detect;
 #[cfg(any(feature = "snp", feature = "tdx"))]
 mod endorser;

@@ -88,8 +88,8 @@ mod hyper_client;
 mod io;
 
 pub use self::accept::{
-    AddConnectionInfo, ConnectionInfoLayer, ListenerHandle, ListenerStats, Tls, TlsConfigError, TlsIncoming,
-    TlsListener, TlsStream,
+    AddConnectionInfo, CertificateSlot, ConnectionInfoLayer, ListenerHandle, ListenerStats, ServedCertificate, Tls,
+    TlsConfigError, TlsIncoming, TlsListener, TlsStream,
 };
 pub use self::connect::{
     AttestedChannel, ChannelBody, ChannelBuilder, ChannelError, ChannelFuture, EndpointState, EndpointStatus, Stage,

@@ -12,7 +12,7 @@ use tower_attest::tls::{Tls, TlsListener};
 
 use crate::support::{roots, until};
 
-fn client(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn client(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -20,12 +20,15 @@ fn client(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-async fn connect(port: u16, config: ClientConfig) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    port: u16,
+    config: ClientConfig,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(("127.0.0.1", port)).await?).await
 }
 
-async fn bind(tls: &Tls) -> (TlsListener, u16) {
+pub(crate) async fn bind(tls: &Tls) -> (TlsListener, u16) {
     let listener = TlsListener::bind("127.0.0.1:0", tls.clone()).await.unwrap();
     let port = listener.local_addr().port();
     (listener, port)

@@ -9,6 +9,7 @@
 )]
 
 mod adversaries;
+mod certificate;
 mod channel;
 mod deployed;
 mod grpc;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::tcb::Product;
-use crate::platform::der::{self, Reader};
+use crate::der::{self, Reader};
 use crate::report::Hex;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 

@@ -8,7 +8,7 @@ use super::roots::Roots;
 use super::tcb::Product;
 use crate::crypto::sha256;
 use crate::crypto::snp::verify_amd_signature;
-use crate::platform::der::{self, Reader};
+use crate::der::{self, Reader};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Most bytes of a revocation list that are looked at; AMD's have about 900.

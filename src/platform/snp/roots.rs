@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::cert::VekKind;
 use super::tcb::Product;
-use crate::platform::der::{self, Reader};
+use crate::der::{self, Reader};
 
 /// The certificates that chains of one product may use.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::platform::calendar::{civil, date_and_clock, decimal};
+use crate::calendar::{civil, date_and_clock, decimal};
 
 /// The time that `YYYY-MM-DDThh:mm:ssZ` names, the one form of RFC 3339 that Intel's services write.
 pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {

@@ -4,7 +4,7 @@
 
 use super::collateral::{PckCa, PlatformId};
 use super::x509;
-use crate::platform::der::{BOOLEAN, INTEGER, OCTET_STRING, SEQUENCE};
+use crate::der::{BOOLEAN, INTEGER, OCTET_STRING, SEQUENCE};
 
 /// What the PCK certificate says about the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use crate::platform::der::{BIT_STRING, BOOLEAN, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE};
+use crate::der::{BIT_STRING, BOOLEAN, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE};
 
 const SET: u8 = 0x31;
 /// `[0] EXPLICIT`: a certificate's version.

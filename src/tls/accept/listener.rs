@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::pem::PemFiles;
 use super::stream::TlsStream;
-use super::tls::Tls;
+use super::tls::{ACME_TLS_ALPN, Tls};
 use crate::time::Sleep;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct TlsListener {
     tcp: Option<TcpListener>,
     local_addr: SocketAddr,
-    config: Arc<ServerConfig>,
-    files: Option<Arc<PemFiles>>,
+    settings: Settings,
     handshake_timeout: Duration,
     max_handshakes: usize,
     handshakes: JoinSet<Option<(TlsStream, SocketAddr)>>,
@@ -45,11 +46,20 @@ pub struct TlsListener {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
+/// What a handshake needs.
+#[derive(Clone)]
+struct Settings {
+    config: Arc<ServerConfig>,
+    challenges: Option<Arc<ServerConfig>>,
+    files: Option<Arc<PemFiles>>,
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     completed: AtomicU64,
     failed: AtomicU64,
     timed_out: AtomicU64,
+    challenges: AtomicU64,
 }
 
 /// How a listener's handshakes ended since it was made.
@@ -62,6 +72,8 @@ pub struct ListenerStats {
     pub failed: u64,
     /// Handshakes that took longer than the timeout.
     pub timed_out: u64,
+    /// TLS-ALPN-01 validations that were answered. None of them is among those that completed.
+    pub challenges: u64,
 }
 
 impl TlsListener {
@@ -80,12 +92,16 @@ impl TlsListener {
     ///
     /// As [`bind`](Self::bind).
     pub fn from_tcp(tcp: TcpListener, tls: Tls) -> io::Result<Self> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let (drain, mut seen) = watch::channel(false);
         Ok(Self {
             local_addr: tcp.local_addr()?,
             tcp: Some(tcp),
-            config: tls.server_config().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
-            files: tls.files(),
+            settings: Settings {
+                config: tls.server_config().map_err(invalid)?,
+                challenges: tls.challenge_config().map_err(invalid)?,
+                files: tls.files(),
+            },
             handshake_timeout: HANDSHAKE_TIMEOUT,
             max_handshakes: MAX_HANDSHAKES,
             handshakes: JoinSet::new(),
@@ -165,13 +181,13 @@ impl TlsListener {
     }
 
     fn start(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        let (files, counters) = (self.files.clone(), Arc::clone(&self.counters));
+        let (settings, counters) = (self.settings.clone(), Arc::clone(&self.counters));
         let timeout = self.handshake_timeout;
         self.handshakes.spawn(async move {
-            let outcome = tokio::time::timeout(timeout, handshake(acceptor, files, stream, addr)).await;
+            let outcome = tokio::time::timeout(timeout, handshake(settings, stream, addr)).await;
             let counter = match &outcome {
-                Ok(Ok(_)) => &counters.completed,
+                Ok(Ok(Some(_))) => &counters.completed,
+                Ok(Ok(None)) => &counters.challenges,
                 Ok(Err(error)) => {
                     tracing::debug!(%addr, %error, "tls handshake failed");
                     &counters.failed
@@ -182,22 +198,35 @@ impl TlsListener {
                 }
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            Some((outcome.ok()?.ok()?, addr))
+            Some((outcome.ok()?.ok()??, addr))
         });
     }
 }
 
-async fn handshake(
-    acceptor: TlsAcceptor,
-    files: Option<Arc<PemFiles>>,
-    stream: TcpStream,
-    addr: SocketAddr,
-) -> io::Result<TlsStream> {
+/// `None` for a CA's validation, which ends with its handshake.
+async fn handshake(settings: Settings, stream: TcpStream, addr: SocketAddr) -> io::Result<Option<TlsStream>> {
     stream.set_nodelay(true)?;
-    if let Some(files) = files {
+    if let Some(files) = settings.files {
         tokio::task::spawn_blocking(move || files.refresh()).await.map_err(io::Error::other)?;
     }
-    TlsStream::new(acceptor.accept(stream).await?, addr).map_err(io::Error::other)
+    let stream = match settings.challenges {
+        None => TlsAcceptor::from(settings.config).accept(stream).await?,
+        Some(challenges) => {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            if validates(&start.client_hello()) {
+                start.into_stream(challenges).await?.shutdown().await?;
+                return Ok(None);
+            }
+            start.into_stream(settings.config).await?
+        }
+    };
+    TlsStream::new(stream, addr).map(Some).map_err(io::Error::other)
+}
+
+/// A CA offers `acme-tls/1` and nothing else (RFC 8737, section 3).
+fn validates(hello: &ClientHello<'_>) -> bool {
+    let mut protocols = hello.alpn().into_iter().flatten();
+    protocols.next() == Some(ACME_TLS_ALPN) && protocols.next().is_none()
 }
 
 /// Errors of a connection that its peer gave up, as opposed to those of the listening socket.
@@ -230,6 +259,7 @@ impl ListenerHandle {
             completed: self.counters.completed.load(Ordering::Relaxed),
             failed: self.counters.failed.load(Ordering::Relaxed),
             timed_out: self.counters.timed_out.load(Ordering::Relaxed),
+            challenges: self.counters.challenges.load(Ordering::Relaxed),
         }
     }
 

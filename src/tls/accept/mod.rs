@@ -7,10 +7,12 @@
 mod info;
 mod listener;
 mod pem;
+mod slot;
 mod stream;
 mod tls;
 
 pub use self::info::{AddConnectionInfo, ConnectionInfoLayer};
 pub use self::listener::{ListenerHandle, ListenerStats, TlsIncoming, TlsListener};
+pub use self::slot::{CertificateSlot, ServedCertificate};
 pub use self::stream::TlsStream;
 pub use self::tls::{Tls, TlsConfigError};

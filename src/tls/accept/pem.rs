@@ -3,21 +3,20 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::tls::{TlsConfigError, certified_key};
+use super::slot::{CertificateSlot, certified_key};
+use super::tls::TlsConfigError;
 
 pub(super) struct PemFiles {
     certificates: PathBuf,
     key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
+    slot: CertificateSlot,
     seen: Mutex<[Stamp; 2]>,
 }
 
@@ -32,8 +31,13 @@ struct Stamp {
 impl PemFiles {
     pub(super) fn open(certificates: PathBuf, key: PathBuf) -> Result<Self, TlsConfigError> {
         let seen = Mutex::new([stamp(&certificates), stamp(&key)]);
-        let current = ArcSwap::from_pointee(load(&certificates, &key)?);
-        Ok(Self { certificates, key, current, seen })
+        let slot = CertificateSlot::holding(load(&certificates, &key)?);
+        Ok(Self { certificates, key, slot, seen })
+    }
+
+    /// Where the last good pair is.
+    pub(super) fn slot(&self) -> &CertificateSlot {
+        &self.slot
     }
 
     /// Reads the files again if they have changed since the last look. Blocks on the file system.
@@ -45,15 +49,9 @@ impl PemFiles {
         }
         *seen = found;
         match load(&self.certificates, &self.key) {
-            Ok(key) => self.current.store(Arc::new(key)),
+            Ok(key) => self.slot.put(key),
             Err(error) => tracing::warn!(%error, "tls certificate not reloaded"),
         }
-    }
-}
-
-impl ResolvesServerCert for PemFiles {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
     }
 }
 
@@ -97,6 +95,8 @@ fn inode(_: &fs::Metadata) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn write(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
@@ -124,12 +124,12 @@ mod tests {
         let dir = dir("changed");
         let (certificates, key) = write(&dir, "one.example");
         let files = PemFiles::open(certificates, key).unwrap();
-        let first = files.current.load_full();
+        let first = files.slot.current();
         files.refresh();
-        assert!(Arc::ptr_eq(&first, &files.current.load_full()));
+        assert!(Arc::ptr_eq(&first, &files.slot.current()));
         write(&dir, "a-longer-name.example");
         files.refresh();
-        assert_ne!(first.cert, files.current.load_full().cert);
+        assert_ne!(first.cert, files.slot.current().cert);
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -138,12 +138,12 @@ mod tests {
         let dir = dir("pair");
         let (certificates, key) = write(&dir, "one.example");
         let files = PemFiles::open(certificates.clone(), key.clone()).unwrap();
-        let first = files.current.load_full();
+        let first = files.slot.current();
         let old_key = fs::read(&key).unwrap();
         write(&dir, "a-longer-name.example");
         fs::write(&key, old_key).unwrap();
         files.refresh();
-        assert!(Arc::ptr_eq(&first, &files.current.load_full()));
+        assert!(Arc::ptr_eq(&first, &files.slot.current()));
         assert!(matches!(PemFiles::open(certificates, key), Err(TlsConfigError::Certificate(_))));
         fs::remove_dir_all(dir).unwrap();
     }

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::super::binding::{VERSIONS, provider};
 use super::pem::PemFiles;
+use super::slot::{CertificateSlot, ServedCertificate};
 use crate::error::BoxError;
+
+/// The protocol of a TLS-ALPN-01 validation (RFC 8737, section 6.2).
+pub(super) const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
 /// A listener's TLS settings. TLS 1.3 only; no early data, no session tickets, no resumption: each connection makes
 /// a full handshake of its own, so that no exporter rests on another connection's secrets.
@@ -27,7 +30,9 @@ use crate::error::BoxError;
 #[derive(Clone)]
 pub struct Tls {
     resolver: Arc<dyn ResolvesServerCert>,
+    served: ServedCertificate,
     files: Option<Arc<PemFiles>>,
+    challenges: Option<Arc<dyn ResolvesServerCert>>,
     certificate: Option<CertificateDer<'static>>,
     client_auth: Arc<dyn ClientCertVerifier>,
     alpn: Vec<Vec<u8>>,
@@ -55,8 +60,8 @@ impl Tls {
             .map_err(|error| TlsConfigError::SelfSigned(error.into()))?;
         let certificate = made.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let key = certified_key(vec![certificate.clone()], key)?;
-        Ok(Self { certificate: Some(certificate), ..Self::resolver(Arc::new(SingleCertAndKey::from(key))) })
+        let slot = CertificateSlot::new(vec![certificate.clone()], key)?;
+        Ok(Self { certificate: Some(certificate), ..Self::replaceable(&slot) })
     }
 
     /// A certificate chain and its private key from PEM files.
@@ -69,15 +74,23 @@ impl Tls {
     /// [`TlsConfigError::Pem`] if a file cannot be read or holds no certificate or key, [`TlsConfigError::Certificate`]
     /// if they do not belong together.
     pub fn pem(certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, TlsConfigError> {
-        let files = Arc::new(PemFiles::open(certificates.into(), key.into())?);
-        Ok(Self { files: Some(Arc::clone(&files)), ..Self::resolver(files) })
+        let files = PemFiles::open(certificates.into(), key.into())?;
+        let tls = Self::replaceable(files.slot());
+        Ok(Self { files: Some(Arc::new(files)), ..tls })
     }
 
-    /// A certificate resolver of one's own, such as an ACME client's.
+    /// The certificate in a slot, which its owner replaces when it has been renewed.
+    pub fn replaceable(slot: &CertificateSlot) -> Self {
+        Self { served: slot.served(), ..Self::resolver(Arc::new(slot.clone())) }
+    }
+
+    /// A certificate resolver of one's own, for a server that chooses among several by the client's hello.
     pub fn resolver(resolver: Arc<dyn ResolvesServerCert>) -> Self {
         Self {
             resolver,
+            served: ServedCertificate::unknown(),
             files: None,
+            challenges: None,
             certificate: None,
             client_auth: Arc::new(NoClientAuth),
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -114,6 +127,16 @@ impl Tls {
         Ok(Self { client_auth, ..self })
     }
 
+    /// Answers TLS-ALPN-01 challenges (RFC 8737): a handshake whose one protocol is `acme-tls/1` gets a certificate of
+    /// `challenges`, which knows the name from the hello, and fails if there is none.
+    ///
+    /// Such a connection is closed once its handshake is complete. It is never handed out, so that nothing is served on it,
+    /// and never asked for a client certificate. TLS 1.3 here too: a CA that validates over TLS 1.2 alone is refused.
+    #[must_use]
+    pub fn acme_challenges(self, challenges: Arc<dyn ResolvesServerCert>) -> Self {
+        Self { challenges: Some(challenges), ..self }
+    }
+
     /// The protocols offered, preferred first. Default: `h2`, `http/1.1`.
     #[must_use]
     pub fn alpn<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
@@ -126,37 +149,50 @@ impl Tls {
         self.certificate.as_ref()
     }
 
+    /// A view of the certificate that is served at the moment, which outlives these settings.
+    pub fn served_certificate(&self) -> ServedCertificate {
+        self.served.clone()
+    }
+
     /// The files to look at before each handshake.
     pub(super) fn files(&self) -> Option<Arc<PemFiles>> {
         self.files.clone()
     }
 
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(VERSIONS)
-            .map_err(TlsConfigError::Certificate)?
-            .with_client_cert_verifier(Arc::clone(&self.client_auth))
-            .with_cert_resolver(Arc::clone(&self.resolver));
-        config.alpn_protocols.clone_from(&self.alpn);
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.max_early_data_size = 0;
-        Ok(Arc::new(config))
+        config(Arc::clone(&self.client_auth), Arc::clone(&self.resolver), self.alpn.clone())
     }
+
+    /// For handshakes of a CA that validates.
+    pub(super) fn challenge_config(&self) -> Result<Option<Arc<ServerConfig>>, TlsConfigError> {
+        let challenges = self.challenges.as_ref();
+        challenges
+            .map(|resolver| config(Arc::new(NoClientAuth), Arc::clone(resolver), vec![ACME_TLS_ALPN.to_vec()]))
+            .transpose()
+    }
+}
+
+fn config(
+    client_auth: Arc<dyn ClientCertVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: Vec<Vec<u8>>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(TlsConfigError::Certificate)?
+        .with_client_cert_verifier(client_auth)
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = alpn;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("resolver", &self.resolver).field("alpn", &self.alpn.len()).finish_non_exhaustive()
     }
-}
-
-/// A chain and its key, checked to belong together.
-pub(super) fn certified_key(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, TlsConfigError> {
-    CertifiedKey::from_der(chain, key, &provider()).map_err(TlsConfigError::Certificate)
 }
 
 /// Why TLS settings cannot work.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::platform::der::write::{bit_string, element, extension, ia5, integer, sequence};
+use crate::der::write::{bit_string, element, extension, ia5, integer, sequence};
 use crate::platform::snp::sim::{SimulatedAmd, SimulatedGuest, VekSpec};
 
 fn spec() -> VekSpec {

@@ -9,7 +9,7 @@ use super::super::tcb::{Product, Tcb};
 use crate::crypto::sha384;
 use crate::crypto::snp::sign::{EcKey, RsaKey};
 use crate::crypto::snp::{PSS_SHA384, PSS_SHA384_EXPLICIT_TRAILER};
-use crate::platform::der::write::{bit_string, element, extension, ia5, integer, sequence, time};
+use crate::der::write::{bit_string, element, extension, ia5, integer, sequence, time};
 
 /// A certificate authority with the structure of AMD's and keys of its own, which everybody knows.
 ///

@@ -1,7 +1,7 @@
 use super::super::MAX_CRL_LEN;
 use super::super::sim::Authority;
 use super::*;
-use crate::platform::der::write::{bit_string, sequence};
+use crate::der::write::{bit_string, sequence};
 
 const AMD: fn() -> SimulatedAmd = SimulatedAmd::new;
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::collateral::CollateralSpec;
 use super::{Key, certificate_lifetime};
-use crate::platform::der::write::{bit_string, element, extension, integer, sequence, time};
+use crate::der::write::{bit_string, element, extension, integer, sequence, time};
 use crate::platform::tdx::chain::{PCK, PLATFORM_CA, PROCESSOR_CA, TCB_SIGNER};
 use crate::platform::tdx::collateral::{PckCa, PlatformId};
 use crate::platform::tdx::pck::Platform;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The contents of a UTCTime or GeneralizedTime, in the form that RFC 5280 section 4.1.2.5 allows.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Asn1Time<'a> {
+pub(crate) enum Asn1Time<'a> {
     /// `YYMMDDhhmmssZ`: years below 50 are those of 2000.
     Utc(&'a [u8]),
     /// `YYYYMMDDhhmmssZ`.
@@ -13,7 +13,7 @@ pub(super) enum Asn1Time<'a> {
 
 impl Asn1Time<'_> {
     /// The time; `None` if it is spelt in another way, does not exist or is before 1970.
-    pub(super) fn read(self) -> Option<SystemTime> {
+    pub(crate) fn read(self) -> Option<SystemTime> {
         let (year, rest) = match self {
             Self::Utc(contents) => {
                 let (year, rest) = contents.split_first_chunk::<2>()?;
@@ -32,14 +32,14 @@ impl Asn1Time<'_> {
 }
 
 /// The number that ASCII digits write.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |value, digit| {
         digit.is_ascii_digit().then(|| value * 10 + u64::from(digit.wrapping_sub(b'0')))
     })
 }
 
 /// The moment of a date and a time of day; `None` if there is no such date or time, or it is before 1970.
-pub(super) fn civil(year: u64, month: u64, day: u64, [hour, minute, second]: [u64; 3]) -> Option<SystemTime> {
+pub(crate) fn civil(year: u64, month: u64, day: u64, [hour, minute, second]: [u64; 3]) -> Option<SystemTime> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days_in_month = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -60,7 +60,7 @@ pub(super) fn civil(year: u64, month: u64, day: u64, [hour, minute, second]: [u6
 
 /// Year, month and day, then hour, minute and second, of `time`; times before 1970 count as 1970.
 #[cfg(any(feature = "tdx", feature = "sim"))]
-pub(super) fn date_and_clock(time: SystemTime) -> ([u64; 3], [u64; 3]) {
+pub(crate) fn date_and_clock(time: SystemTime) -> ([u64; 3], [u64; 3]) {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Inverse of `civil`: eras of 400 years, counted from March (H. Hinnant, "chrono-compatible low-level date

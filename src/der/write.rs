@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::platform::calendar::date_and_clock;
+use crate::calendar::date_and_clock;
 
 /// An element with this tag around the parts.
-pub(in crate::platform) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = vec![tag];
     match len.to_be_bytes() {
@@ -18,12 +18,12 @@ pub(in crate::platform) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-pub(in crate::platform) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     element(0x30, parts)
 }
 
 /// A non-negative INTEGER.
-pub(in crate::platform) fn integer(value: u64) -> Vec<u8> {
+pub(crate) fn integer(value: u64) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1);
     let significant: Vec<u8> = bytes.into_iter().skip(start).collect();
@@ -31,22 +31,22 @@ pub(in crate::platform) fn integer(value: u64) -> Vec<u8> {
     element(0x02, &[sign, &significant])
 }
 
-pub(in crate::platform) fn bit_string(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn bit_string(bytes: &[u8]) -> Vec<u8> {
     element(0x03, &[&[0], bytes])
 }
 
-pub(in crate::platform) fn ia5(text: &str) -> Vec<u8> {
+pub(crate) fn ia5(text: &str) -> Vec<u8> {
     element(0x16, &[text.as_bytes()])
 }
 
 /// An Extension: identifier (contents of the OID), criticality, and the DER inside its OCTET STRING.
-pub(in crate::platform) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical: &[u8] = if critical { &[0x01, 0x01, 0xff] } else { &[] };
     sequence(&[&element(0x06, &[oid]), critical, &element(0x04, &[value])])
 }
 
 /// UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5). Times before 1970 become 1970.
-pub(in crate::platform) fn time(time: SystemTime) -> Vec<u8> {
+pub(crate) fn time(time: SystemTime) -> Vec<u8> {
     let ([year, month, day], [hour, minute, second]) = date_and_clock(time);
     let rest = format!("{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
     if year < 2050 {

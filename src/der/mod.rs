@@ -3,36 +3,41 @@
 //! Nothing read here is trusted before webpki has verified the same bytes.
 
 #[cfg(feature = "sim")]
-pub(super) mod write;
+pub(crate) mod write;
 
 use std::time::SystemTime;
 
-use super::calendar::Asn1Time;
+use crate::calendar::Asn1Time;
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
-pub(super) const UTC_TIME: u8 = 0x17;
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub(crate) const BIT_STRING: u8 = 0x03;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub(crate) const OCTET_STRING: u8 = 0x04;
+#[cfg(any(feature = "snp", feature = "tdx"))]
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const UTC_TIME: u8 = 0x17;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// Reads elements one after the other. Every method is `None` for what is not DER; nothing panics.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(any(feature = "snp", feature = "tdx"))]
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The next element: its tag and its contents. Lengths are definite, minimal and below 16 MiB.
-    pub(super) fn element(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(crate) fn element(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
         let len = match first {
             0..=0x7f => usize::from(first),
@@ -51,25 +56,25 @@ impl<'a> Reader<'a> {
     }
 
     /// The contents of the next element, which must have this tag.
-    pub(super) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element().and_then(|(found, contents)| (found == tag).then_some(contents))
     }
 
     /// The next element with its header, which must have this tag.
     #[cfg(feature = "snp")]
-    pub(super) fn expect_whole(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn expect_whole(&mut self, tag: u8) -> Option<&'a [u8]> {
         let before = self.0;
         self.expect(tag)?;
         before.get(..before.len() - self.0.len())
     }
 
     /// The contents of the next element if it has this tag; otherwise nothing is read.
-    pub(super) fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
         if self.0.first() == Some(&tag) { self.expect(tag) } else { None }
     }
 
     /// The next element, a UTCTime or GeneralizedTime in the form that RFC 5280 section 4.1.2.5 allows.
-    pub(super) fn time(&mut self) -> Option<SystemTime> {
+    pub(crate) fn time(&mut self) -> Option<SystemTime> {
         match self.element()? {
             (UTC_TIME, contents) => Asn1Time::Utc(contents).read(),
             (GENERALIZED_TIME, contents) => Asn1Time::Generalized(contents).read(),
@@ -79,7 +84,7 @@ impl<'a> Reader<'a> {
 
     /// The contents of the one element that is left, which must have this tag.
     #[cfg(feature = "tdx")]
-    pub(super) fn only(mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn only(mut self, tag: u8) -> Option<&'a [u8]> {
         self.expect(tag).filter(|_| self.is_empty())
     }
 }
