@@ -71,6 +71,15 @@ fn read(path: &Path) -> Result<RootCertStore, Failure> {
 }
 
 impl Certificates {
+    /// Whether these are the same.
+    pub(crate) fn are(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::WebPki, Self::WebPki) | (Self::Native, Self::Native) | (Self::Any, Self::Any) => true,
+            (Self::File(roots), Self::File(others)) => roots.roots == others.roots,
+            _ => false,
+        }
+    }
+
     /// A channel that takes these certificates.
     pub(crate) fn apply(&self, builder: ChannelBuilder) -> ChannelBuilder {
         match self {

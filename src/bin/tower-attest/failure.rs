@@ -43,6 +43,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// An error and its causes in one line. Many errors of other crates leave the reason to their source; many of ours
 /// repeat it.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {

@@ -7,6 +7,7 @@ mod connect;
 mod doctor;
 mod failure;
 mod inspect;
+mod lifecycle;
 mod logging;
 mod policy;
 mod policy_file;

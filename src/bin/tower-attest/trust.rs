@@ -1,5 +1,7 @@
 //! Whom a client believes: the flags that every command with a policy shares.
 
+mod judge;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use tower_attest::tdx::{CollateralDirectory, MemoryCollateral, PcsClient, TdxPol
 use tower_attest::tls::{AttestedChannel, ChannelBuilder};
 use tower_attest::{AnyOf, AttestLayer, PolicyFile};
 
+use self::judge::Judge;
 use crate::certificates::{CertificateFlags, Certificates};
 use crate::failure::Failure;
 use crate::proxy::limits::positive;
@@ -70,26 +73,44 @@ fn digest(text: &str) -> Result<[u8; 32], String> {
 /// What the flags and the files they name amount to. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Believer {
-    verifier: Arc<AnyOf>,
-    name: Option<String>,
-    config: Option<[u8; 32]>,
-    certificates: Certificates,
+    judge: Arc<Judge>,
+    snp: Option<Arc<SnpVerifier>>,
+    tdx: Option<Arc<TdxVerifier>>,
+    demands: Demands,
     max_evidence_age: Duration,
     /// Revocation lists are renewed for as long as it lives.
     crls: Option<CrlRefresh>,
 }
 
+/// What stands in the flags and in the files that they name.
+#[derive(Debug, Clone)]
+pub(crate) struct Demands {
+    policy: PolicyFile,
+    name: Option<String>,
+    config: Option<[u8; 32]>,
+    certificates: Certificates,
+}
+
+impl Demands {
+    /// Whether a channel made for these can go on under `other`: all but the rules of the platforms is the same.
+    fn is_met_by_channels_of(&self, other: &Self) -> bool {
+        self.policy.platforms() == other.policy.platforms()
+            && (&self.name, &self.config) == (&other.name, &other.config)
+            && self.certificates.are(&other.certificates)
+    }
+}
+
 impl Trust {
-    /// Reads the files and makes the verifiers. Inside a tokio runtime.
-    pub(crate) fn open(&self) -> Result<Believer, Failure> {
-        let file = read_policy(&self.policy)?;
-        let config = match (self.config, file.server_config()) {
+    /// Reads the files.
+    pub(crate) fn read(&self) -> Result<Demands, Failure> {
+        let policy = read_policy(&self.policy)?;
+        let config = match (self.config, policy.server_config()) {
             (Some(flag), Some(policy)) if flag != *policy => {
                 return Err(Failure::undecided("--config is not the configuration that the policy pins"));
             }
             (flag, policy) => flag.or(policy.copied()),
         };
-        let name = match (&self.name, file.server_name()) {
+        let name = match (&self.name, policy.server_name()) {
             (Some(flag), Some(policy)) if !flag.eq_ignore_ascii_case(policy) => {
                 return Err(Failure::undecided(format_args!(
                     "--name {flag:?} is not the name that the policy expects, {policy:?}"
@@ -97,20 +118,37 @@ impl Trust {
             }
             (flag, policy) => flag.clone().or(policy.map(str::to_owned)),
         };
-        let (verifier, crls) = self.verifier(&file);
-        let (certificates, max_evidence_age) = (self.certificates.open()?, self.max_evidence_age);
-        Ok(Believer { verifier: Arc::new(verifier), name, config, certificates, max_evidence_age, crls })
+        Ok(Demands { name, config, certificates: self.certificates.open()?, policy })
     }
 
-    fn verifier(&self, file: &PolicyFile) -> (AnyOf, Option<CrlRefresh>) {
-        let snp = file.snp().map(|policy| Arc::new(self.snp(policy.clone())));
-        let tdx = file.tdx().map(|policy| self.tdx(policy.clone()));
+    /// Reads the files and makes the verifiers. Inside a tokio runtime.
+    pub(crate) fn open(&self) -> Result<Believer, Failure> {
+        Ok(self.believer(self.read()?, None))
+    }
+
+    /// Reads the files again. The verifiers, and so what they have fetched and cached, stay those of `before`, and its
+    /// policy stays in force until [`Believer::take_over`].
+    pub(crate) fn reopen(&self, before: &Believer) -> Result<Believer, Failure> {
+        Ok(self.believer(self.read()?, Some(before)))
+    }
+
+    fn believer(&self, demands: Demands, before: Option<&Believer>) -> Believer {
+        let (file, max_evidence_age) = (&demands.policy, self.max_evidence_age);
+        let known = before.and_then(|before| before.snp.clone());
+        let crls = before.filter(|_| known.is_some()).map(|before| before.crls.clone());
+        let snp = file.snp().map(|policy| known.unwrap_or_else(|| Arc::new(self.snp(policy.clone()))));
+        let known = before.and_then(|before| before.tdx.clone());
+        let tdx = file.tdx().map(|policy| known.unwrap_or_else(|| Arc::new(self.tdx(policy.clone()))));
         let mock = self.insecure_simulator.then(|| simulation::mock().verifier());
-        let crls = snp.as_ref().filter(|_| !self.offline && !self.insecure_simulator).map(|verifier| {
-            let products = [Product::Milan, Product::Genoa, Product::Turin];
-            CrlRefresher::new(KdsClient::new(HttpsClient::new()), products).spawn(verifier)
-        });
-        (AnyOf::none().or_maybe(snp).or_maybe(tdx).or_maybe(mock), crls)
+        let crls = snp.as_ref().and_then(|verifier| crls.unwrap_or_else(|| self.renew_crls(verifier)));
+        let verifiers = AnyOf::none().or_maybe(snp.clone()).or_maybe(tdx.clone()).or_maybe(mock);
+        Believer { judge: Arc::new(Judge::new(verifiers)), snp, tdx, demands, max_evidence_age, crls }
+    }
+
+    fn renew_crls(&self, verifier: &Arc<SnpVerifier>) -> Option<CrlRefresh> {
+        let renews = !self.offline && !self.insecure_simulator;
+        let products = [Product::Milan, Product::Genoa, Product::Turin];
+        renews.then(|| CrlRefresher::new(KdsClient::new(HttpsClient::new()), products).spawn(verifier))
     }
 
     fn snp(&self, policy: SnpPolicy) -> SnpVerifier {
@@ -149,27 +187,45 @@ pub(crate) fn read_policy(path: &std::path::Path) -> Result<PolicyFile, Failure>
 }
 
 impl Believer {
+    /// Puts the policy into force that a [`Trust::reopen`] has read. Trust given under the one before ends, and open
+    /// connections are attested anew. Says whether channels of `before` can go on; if not, whoever has them replaces them
+    /// and [retires](Self::retire) `before`.
+    pub(crate) fn take_over(&self, before: &Self) -> bool {
+        if let (Some(verifier), Some(policy)) = (&self.snp, self.demands.policy.snp()) {
+            verifier.set_policy(policy.clone());
+        }
+        if let (Some(verifier), Some(policy)) = (&self.tdx, self.demands.policy.tdx()) {
+            verifier.set_policy(policy.clone());
+        }
+        before.demands.is_met_by_channels_of(&self.demands)
+    }
+
+    /// Ends the trust of everything made by this one.
+    pub(crate) fn retire(&self) {
+        self.judge.retire();
+    }
+
     /// A channel to `uri` that believes what the flags say, and nothing else.
     pub(crate) fn channel(&self, uri: Uri) -> ChannelBuilder {
         let mut builder =
-            AttestedChannel::builder(uri, Arc::clone(&self.verifier)).max_evidence_age(self.max_evidence_age);
-        if let Some(name) = &self.name {
+            AttestedChannel::builder(uri, Arc::clone(&self.judge)).max_evidence_age(self.max_evidence_age);
+        if let Some(name) = &self.demands.name {
             builder = builder.name(name);
         }
-        if let Some(config) = self.config {
+        if let Some(config) = self.demands.config {
             builder = builder.config(config);
         }
-        self.certificates.apply(builder)
+        self.demands.certificates.apply(builder)
     }
 
     /// A layer for clients that attest no connection, with the same demands on whoever answers for `uri`.
     pub(crate) fn layer(&self, uri: &Uri) -> AttestLayer {
-        let layer = AttestLayer::new(Arc::clone(&self.verifier)).max_evidence_age(self.max_evidence_age);
-        let layer = match self.name.as_deref().or(uri.host()) {
+        let layer = AttestLayer::new(Arc::clone(&self.judge)).max_evidence_age(self.max_evidence_age);
+        let layer = match self.demands.name.as_deref().or(uri.host()) {
             Some(name) => layer.name(name),
             None => layer,
         };
-        match self.config {
+        match self.demands.config {
             Some(config) => layer.config(config),
             None => layer,
         }
@@ -177,17 +233,17 @@ impl Believer {
 
     /// A client that takes the certificates that the flags say.
     pub(crate) fn client(&self) -> Result<HttpsClient, Failure> {
-        Ok(HttpsClient::with_roots(self.certificates.store()?))
+        Ok(HttpsClient::with_roots(self.demands.certificates.store()?))
     }
 
     /// A layer that seals requests to `uri`, with the same demands.
     pub(crate) fn seal_layer<C>(&self, uri: &Uri) -> SealLayer<C> {
-        let layer = SealLayer::new(Arc::clone(&self.verifier)).max_evidence_age(self.max_evidence_age);
-        let layer = match self.name.as_deref().or(uri.host()) {
+        let layer = SealLayer::new(Arc::clone(&self.judge)).max_evidence_age(self.max_evidence_age);
+        let layer = match self.demands.name.as_deref().or(uri.host()) {
             Some(name) => layer.name(name),
             None => layer,
         };
-        match self.config {
+        match self.demands.config {
             Some(config) => layer.config(config),
             None => layer,
         }
@@ -203,7 +259,7 @@ impl Believer {
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Failure::during("TLS", &error))?
-            .with_root_certificates(self.certificates.store()?)
+            .with_root_certificates(self.demands.certificates.store()?)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))

@@ -48,10 +48,21 @@ impl PemFiles {
             return;
         }
         *seen = found;
-        match load(&self.certificates, &self.key) {
-            Ok(key) => self.slot.put(key),
-            Err(error) => tracing::warn!(%error, "tls certificate not reloaded"),
+        if let Err(error) = self.load() {
+            tracing::warn!(%error, "tls certificate not reloaded");
         }
+    }
+
+    /// Reads the files again, changed or not. Blocks on the file system.
+    pub(super) fn reload(&self) -> Result<(), TlsConfigError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = [stamp(&self.certificates), stamp(&self.key)];
+        self.load()
+    }
+
+    fn load(&self) -> Result<(), TlsConfigError> {
+        self.slot.put(load(&self.certificates, &self.key)?);
+        Ok(())
     }
 }
 
@@ -145,6 +156,23 @@ mod tests {
         files.refresh();
         assert!(Arc::ptr_eq(&first, &files.slot.current()));
         assert!(matches!(PemFiles::open(certificates, key), Err(TlsConfigError::Certificate(_))));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_reload_says_whether_the_pair_will_do_and_keeps_the_last_good_one_if_not() {
+        let dir = dir("reload");
+        let (certificates, key) = write(&dir, "one.example");
+        let files = PemFiles::open(certificates, key.clone()).unwrap();
+        let first = files.slot.current();
+        files.reload().unwrap();
+        assert!(!Arc::ptr_eq(&first, &files.slot.current()), "read, though it looks unchanged");
+        let second = files.slot.current();
+        fs::write(&key, "no key").unwrap();
+        assert!(matches!(files.reload(), Err(TlsConfigError::Pem { .. })));
+        assert!(Arc::ptr_eq(&second, &files.slot.current()));
+        files.refresh();
+        assert!(Arc::ptr_eq(&second, &files.slot.current()), "a handshake does not try the same files again");
         fs::remove_dir_all(dir).unwrap();
     }
 

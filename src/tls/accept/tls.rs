@@ -84,6 +84,16 @@ impl Tls {
         Self { served: slot.served(), ..Self::resolver(Arc::new(slot.clone())) }
     }
 
+    /// Reads the files of [`pem`](Self::pem) again now, whether or not they look changed, for this and all its clones,
+    /// those of listeners included. Blocks on the file system. Other kinds have nothing to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`pem`](Self::pem); the last good pair then serves on.
+    pub fn reload(&self) -> Result<(), TlsConfigError> {
+        self.files.as_ref().map_or(Ok(()), |files| files.reload())
+    }
+
     /// A certificate resolver of one's own, for a server that chooses among several by the client's hello.
     pub fn resolver(resolver: Arc<dyn ResolvesServerCert>) -> Self {
         Self {

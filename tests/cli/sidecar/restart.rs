@@ -12,11 +12,11 @@ use super::support::{Serve, client, eventually, get};
 use super::upstream::Upstream;
 
 #[derive(Default)]
-struct Tally {
-    served: AtomicUsize,
-    failed: AtomicUsize,
-    broken: AtomicUsize,
-    stop: AtomicBool,
+pub(super) struct Tally {
+    pub(super) served: AtomicUsize,
+    pub(super) failed: AtomicUsize,
+    pub(super) broken: AtomicUsize,
+    pub(super) stop: AtomicBool,
 }
 
 /// Every answer is a verified one, or one that says in a known way that there is none.
@@ -36,7 +36,7 @@ fn judge(response: &Response<hyper::body::Incoming>, tally: &Tally) {
 }
 
 /// Keeps `at_once` requests in flight until told to stop.
-fn load(addr: SocketAddr, at_once: usize) -> (Arc<Tally>, Vec<tokio::task::JoinHandle<()>>) {
+pub(super) fn load(addr: SocketAddr, at_once: usize) -> (Arc<Tally>, Vec<tokio::task::JoinHandle<()>>) {
     let (tally, client) = (Arc::new(Tally::default()), client());
     let tasks = (0..at_once).map(|_| {
         let (tally, client) = (Arc::clone(&tally), client.clone());

@@ -81,9 +81,19 @@ impl Sidecar {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
     /// Asks it to end, and waits until it has.
-    pub(crate) async fn terminate(mut self) -> Option<i32> {
-        std::process::Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+    pub(crate) async fn terminate(self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(mut self) -> Option<i32> {
         let ended = tokio::task::spawn_blocking(move || {
             for _ in 0..PATIENCE.as_millis() / 10 {
                 if let Some(status) = self.child.try_wait().unwrap() {
@@ -95,6 +105,10 @@ impl Sidecar {
         });
         ended.await.unwrap()
     }
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    assert!(std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// A `serve` on simulated hardware, and what clients of it need.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
@@ -30,9 +31,15 @@ use crate::trust::Believer;
 /// The far end of `connect`.
 #[derive(Debug, Clone)]
 pub(crate) struct AttestedBackend {
-    way: Way,
-    far: Far,
+    route: Arc<ArcSwap<Route>>,
     hosts: Hosts,
+}
+
+/// Where requests go, and how. Another policy may put another in its place.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) way: Way,
+    pub(crate) far: Far,
 }
 
 /// How requests get there.
@@ -98,10 +105,22 @@ impl Hosts {
 }
 
 impl AttestedBackend {
-    pub(crate) fn new(way: Way, far: Far, hosts: Hosts) -> Self {
-        Self { way, far, hosts }
+    pub(crate) fn new(route: Route, hosts: Hosts) -> Self {
+        Self { route: Arc::new(ArcSwap::from_pointee(route)), hosts }
     }
 
+    /// Where requests go that come now.
+    pub(crate) fn route(&self) -> Arc<Route> {
+        self.route.load_full()
+    }
+
+    /// Sends all later requests another way.
+    pub(crate) fn replace(&self, route: Route) {
+        self.route.store(Arc::new(route));
+    }
+}
+
+impl Route {
     /// An upgrade takes its connection away, so that it gets one of its own, on which HTTP/1.1 is spoken.
     fn exchange(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Exchange, Problem> {
         let channel = match &self.way {
@@ -160,7 +179,7 @@ impl Backend for AttestedBackend {
     }
 
     async fn send(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Response<ProxyBody>, Problem> {
-        let mut response = self.exchange(request, upgrade)?.await.map_err(|error| failed(&error))?;
+        let mut response = self.route().exchange(request, upgrade)?.await.map_err(|error| failed(&error))?;
         remove_attestation(response.headers_mut());
         let Some(result) = VerifiedReport::of(&response).and_then(verified) else {
             // Both ways put one into each response; without it nothing may pass.

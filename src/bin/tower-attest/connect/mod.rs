@@ -3,6 +3,7 @@
 mod addresses;
 mod backend;
 mod listen;
+mod reload;
 mod result;
 
 use std::net::SocketAddr;
@@ -18,14 +19,15 @@ use tokio::sync::Semaphore;
 use tower_attest::VerifiedReport;
 use tower_attest::tls::{AttestedChannel, ChannelError, EndpointState};
 
-use self::backend::{AttestedBackend, Far, Hosts, Way};
+use self::backend::{AttestedBackend, Far, Hosts, Route, Way};
 use self::listen::{Listen, Listener};
 use crate::failure::Failure;
+use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
 use crate::proxy::server::{Protocol, serve_connection};
 use crate::proxy::service::Proxy;
-use crate::proxy::shutdown::{Running, Shutdown, signal};
+use crate::proxy::shutdown::{Running, Shutdown};
 use crate::trust::Trust;
 
 /// How long to wait after the system refused a connection for want of resources.
@@ -83,12 +85,10 @@ impl Connect {
                 self.listen
             )));
         }
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::during("starting", &error))?;
-        runtime.block_on(self.connect())
+        lifecycle::run(|lifecycle| Arc::new(self).connect(lifecycle))
     }
 
-    async fn connect(self) -> Result<ExitCode, Failure> {
-        let signal = signal().map_err(|error| Failure::during("signals", &error))?;
+    async fn connect(self: Arc<Self>, lifecycle: Lifecycle) -> Result<(), Failure> {
         let far = Far { uri: self.to.clone(), believer: self.trust.open()? };
         let listener = self
             .listen
@@ -103,9 +103,11 @@ impl Connect {
         let hosts = self.hosts();
         let address = listener.address().map_err(|error| Failure::during("--listen", &error))?;
         line("listening", &address.to_string());
-        let backend = AttestedBackend::new(way, far, hosts);
-        serve(listener, backend, Arc::new(self.limits), signal).await;
-        Ok(ExitCode::SUCCESS)
+        let backend = AttestedBackend::new(Route { way, far }, hosts);
+        self.reload_on_signal(&lifecycle, backend.clone());
+        lifecycle.serving();
+        serve(listener, backend, Arc::new(self.limits.clone()), lifecycle.ending()).await;
+        Ok(())
     }
 
     /// Tries the far end once, so that whoever starts this learns at once whether it is believed. If it is not, requests
@@ -113,10 +115,9 @@ impl Connect {
     async fn channel(&self, far: &Far) -> Result<AttestedChannel, Failure> {
         let configuration = |error: ChannelError| Failure::during("--to", &error);
         if !self.addresses.is_empty() {
-            return AttestedChannel::balance(far.builder(), addresses::fixed(&self.addresses)).map_err(configuration);
+            return self.lazy_channel(far).map_err(configuration);
         }
-        let builder = || far.builder().connections(usize::from(self.connections));
-        match builder().connect().await {
+        match far.builder().connections(usize::from(self.connections)).connect().await {
             Ok(channel) => {
                 let states = channel.endpoints();
                 let report = states.iter().find_map(|endpoint| match &endpoint.state {
@@ -128,8 +129,16 @@ impl Connect {
             }
             Err(error) => {
                 warn(&error);
-                builder().connect_lazy().map_err(configuration)
+                self.lazy_channel(far).map_err(configuration)
             }
+        }
+    }
+
+    /// The same without trying: the first request waits for the verdict.
+    fn lazy_channel(&self, far: &Far) -> Result<AttestedChannel, ChannelError> {
+        match self.addresses.is_empty() {
+            true => far.builder().connections(usize::from(self.connections)).connect_lazy(),
+            false => AttestedChannel::balance(far.builder(), addresses::fixed(&self.addresses)),
         }
     }
 
@@ -173,8 +182,8 @@ fn line(label: &str, value: &str) {
     anstream::println!("{LABEL}{label:<13}{LABEL:#}{value}");
 }
 
-/// Accepts connections until the signal, then lets what runs come to its end.
-async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>, signal: impl Future<Output = ()>) {
+/// Accepts connections until the sidecar is to end, then lets what runs come to its end.
+async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>, ending: impl Future<Output = ()>) {
     let permits = Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
     let (shutdown, running) = Shutdown::new();
     let accepting = async {
@@ -198,12 +207,11 @@ async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>
     };
     tokio::select! {
         () = accepting => {}
-        () = signal => {}
+        () = ending => {}
     }
     drop(listener);
     drop(running);
     shutdown.begin();
-    tracing::info!("shutting down");
     if !shutdown.drained(limits.drain_timeout).await {
         tracing::warn!(limit = ?limits.drain_timeout, "exchanges cut off at the end of the drain timeout");
     }

@@ -1,6 +1,5 @@
-//! SIGTERM and SIGINT: stop accepting, let running exchanges end, and end.
+//! The end of a sidecar: stop accepting, let running exchanges end, and end.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,29 +45,6 @@ impl Shutdown {
     pub(crate) async fn drained(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.0.closed()).await.is_ok()
     }
-}
-
-/// Ready at the first SIGTERM or SIGINT. Handlers are set up before this returns its future, so that no signal is lost.
-#[cfg(unix)]
-pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    })
-}
-
-/// Ready at Ctrl-C.
-#[cfg(not(unix))]
-pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ use self::config::EffectiveConfig;
 pub(crate) use self::flags::Serve;
 use self::flags::TlsKind;
 use crate::failure::Failure;
+use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
 use crate::proxy::server::{Protocol, serve_connection};
 use crate::proxy::service::Proxy;
-use crate::proxy::shutdown::{Running, Shutdown, signal};
+use crate::proxy::shutdown::{Running, Shutdown};
 use crate::proxy::timed::Timed;
 use crate::simulation;
 
@@ -39,8 +40,7 @@ impl Serve {
             return Ok(ExitCode::SUCCESS);
         }
         self.check()?;
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::during("starting", &error))?;
-        runtime.block_on(self.serve(config))
+        lifecycle::run(|lifecycle| self.serve(config, lifecycle))
     }
 
     fn unseal(&self, attester: &Attester) -> Result<Option<UnsealLayer>, Failure> {
@@ -59,8 +59,7 @@ impl Serve {
         made.map_err(|error| Failure::during("TLS", &error))
     }
 
-    async fn serve(self, config: EffectiveConfig) -> Result<ExitCode, Failure> {
-        let signal = signal().map_err(|error| Failure::during("signals", &error))?;
+    async fn serve(self, config: EffectiveConfig, lifecycle: Lifecycle) -> Result<(), Failure> {
         let tls = self.tls()?;
         let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
@@ -74,22 +73,26 @@ impl Serve {
         if let Some(path) = &self.simulated_policy {
             std::fs::write(path, simulation::policy()).map_err(|error| Failure::during(path.display(), &error))?;
         }
+        if self.tls == TlsKind::Pem {
+            reload_certificate(&lifecycle, tls.clone());
+        }
         let listener = TlsListener::bind(self.listen, tls)
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
         banner::print(&self, &identity, &config, listener.local_addr());
-        self.accept(listener, attester.clone(), unseal, signal).await;
+        lifecycle.serving();
+        self.accept(listener, attester.clone(), unseal, lifecycle.ending()).await;
         attester.drain().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
-    /// Accepts connections until the signal, then lets what runs come to its end.
+    /// Accepts connections until the sidecar is to end, then lets what runs come to its end.
     async fn accept(
         self,
         mut listener: TlsListener,
         attester: Attester,
         unseal: Option<UnsealLayer>,
-        signal: impl Future<Output = ()>,
+        ending: impl Future<Output = ()>,
     ) {
         let limits = Arc::new(self.limits);
         let backend =
@@ -113,16 +116,23 @@ impl Serve {
         };
         tokio::select! {
             () = accepting => {}
-            () = signal => {}
+            () = ending => {}
         }
         drop(listener);
         drop(running);
         shutdown.begin();
-        tracing::info!("shutting down");
         if !shutdown.drained(limits.drain_timeout).await {
             tracing::warn!(limit = ?limits.drain_timeout, "exchanges cut off at the end of the drain timeout");
         }
     }
+}
+
+/// The files are looked at before each handshake anyway; a signal tells at once whether they will do.
+fn reload_certificate(lifecycle: &Lifecycle, tls: Tls) {
+    lifecycle.reloads().add("certificate", move || {
+        let tls = tls.clone();
+        async move { tls.reload().map_err(|error| Failure::during("TLS", &error)) }
+    });
 }
 
 /// What stands between a connection and the proxy.

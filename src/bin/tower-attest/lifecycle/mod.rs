@@ -1,0 +1,116 @@
+//! A sidecar from its start to its end: what signals do to it, and what it reads again while it runs.
+//!
+//! SIGTERM and SIGINT begin the end, a second one completes it at once. SIGHUP runs what stands in [`Reloads`].
+
+mod reload;
+mod signals;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) use self::reload::Reloads;
+use self::signals::Signals;
+use crate::failure::Failure;
+
+/// What a sidecar is doing, as far as signals are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// It does not listen yet: a signal to end leaves nothing to finish.
+    #[default]
+    Starting,
+    Serving,
+    /// What runs comes to its end.
+    Ending,
+}
+
+/// The sidecar's own handle to its life. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lifecycle {
+    phase: Arc<watch::Sender<Phase>>,
+    reloads: Reloads,
+}
+
+impl Lifecycle {
+    /// What SIGHUP reads again.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// It listens.
+    pub(crate) fn serving(&self) {
+        self.phase.send_if_modified(|phase| {
+            let starting = *phase == Phase::Starting;
+            if starting {
+                *phase = Phase::Serving;
+            }
+            starting
+        });
+    }
+
+    /// Ready once the sidecar is to take no more connections.
+    pub(crate) fn ending(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut phase = self.phase.subscribe();
+        async move {
+            // A sender that is gone means that the process is ending.
+            let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
+        }
+    }
+
+    /// Does what signals ask for. Returns the exit code where that is to end at once.
+    async fn obey(&self, mut signals: Signals) -> u8 {
+        let mut phases = self.phase.subscribe();
+        let mut reloading: Option<JoinHandle<()>> = None;
+        loop {
+            let phase = *phases.borrow_and_update();
+            tokio::select! {
+                code = signals.end.recv() => match self.phase.send_replace(Phase::Ending) {
+                    Phase::Starting => return 0,
+                    Phase::Serving => tracing::info!("ending: no more connections, running exchanges go on"),
+                    Phase::Ending => {
+                        tracing::warn!("ended by a second signal: running exchanges are cut off");
+                        return code;
+                    }
+                },
+                // One that comes earlier, or while another is at work, waits: the files may have changed since.
+                () = signals.reload.recv(), if phase == Phase::Serving && reloading.is_none() => {
+                    // On a task of its own: a file system that hangs must not keep the next signal from being heard.
+                    reloading = Some(tokio::spawn(self.reloads.clone().run()));
+                }
+                () = finished(&mut reloading) => reloading = None,
+                _ = phases.changed() => {}
+            }
+        }
+    }
+}
+
+async fn finished(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => {
+            // How it went stands in the log.
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a sidecar until it has ended, by itself or by signals. A signal is heard from here on.
+pub(crate) fn run<F>(sidecar: impl FnOnce(Lifecycle) -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::during("starting", &error))?;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::install().map_err(|error| Failure::during("signals", &error))?;
+        let lifecycle = Lifecycle::default();
+        tokio::select! {
+            ended = sidecar(lifecycle.clone()) => ended.map(|()| ExitCode::SUCCESS),
+            code = lifecycle.obey(signals) => Ok(ExitCode::from(code)),
+        }
+    });
+    // What hangs in a system call must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
