@@ -9,6 +9,7 @@
 )]
 
 mod collateral;
+mod configuration;
 mod doctor;
 mod event_log;
 mod inspect;

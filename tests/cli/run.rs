@@ -22,11 +22,15 @@ impl Run {
     }
 }
 
-/// The binary, without what the caller's environment says about colour.
+/// The binary, without what the caller's environment says about colour and settings.
 pub(crate) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tower-attest"));
     command.args(arguments).stdin(Stdio::null());
-    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TOWER_ATTEST_LOG"] {
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for variable in ours.filter(|name| name.to_str().is_some_and(|name| name.starts_with("TOWER_ATTEST_"))) {
+        command.env_remove(variable);
+    }
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
     command

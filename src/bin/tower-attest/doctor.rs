@@ -19,10 +19,18 @@ const TSM_KERNEL: (u32, u32) = (6, 7);
 const EPOCH: Duration = Duration::from_secs(1_735_689_600);
 const TSM: &str = "sys/kernel/config/tsm/report";
 
+const EXAMPLES: &str = "\
+Exit codes: 0 ready, 1 something is missing.
+
+Examples:
+  tower-attest doctor
+  tower-attest doctor --json";
+
 /// Says which TEE this machine is, what it lacks to make reports, and how to get that.
 ///
-/// No report is made: for that, `tower-attest report`. Exit codes: 0 ready, 1 something is missing.
+/// No report is made: for that, `tower-attest report`.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Doctor {
     /// Write JSON.
     #[arg(long)]

@@ -3,6 +3,8 @@
 //! Each subcommand is a room of its own. This file knows their names and nothing else.
 
 mod certificates;
+mod completions;
+mod configuration;
 mod connect;
 mod doctor;
 mod failure;
@@ -43,10 +45,14 @@ enum Command {
     Policy(policy::Policy),
     Report(report::MakeReport),
     Doctor(doctor::Doctor),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match configuration::parse() {
+        Ok(cli) => cli,
+        Err(stop) => return stop.report(),
+    };
     cli.logging.start();
     let outcome = match cli.command {
         Command::Serve(serve) => serve.run(),
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         Command::Policy(policy) => policy.run(),
         Command::Report(report) => report.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Completions(completions) => completions.run(),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

@@ -12,6 +12,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
 use tower_attest::platform::fetch::HttpsClient;
 use tower_attest::seal::SealLayer;
 use tower_attest::snp::sim::SimulatedAmd;
@@ -92,6 +93,11 @@ pub(crate) struct Demands {
 }
 
 impl Demands {
+    /// The roots for a client that attests no connection.
+    pub(crate) fn roots(&self) -> Result<RootCertStore, Failure> {
+        self.certificates.store()
+    }
+
     /// Whether a channel made for these can go on under `other`: all but the rules of the platforms is the same.
     fn is_met_by_channels_of(&self, other: &Self) -> bool {
         self.policy.platforms() == other.policy.platforms()
@@ -104,6 +110,11 @@ impl Trust {
     /// Reads the files.
     pub(crate) fn read(&self) -> Result<Demands, Failure> {
         let policy = read_policy(&self.policy)?;
+        for (flag, dir) in [("--endorsements", &self.endorsements), ("--collateral", &self.collateral)] {
+            if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
+                return Err(Failure::undecided(format_args!("{flag} {}: expected a directory", dir.display())));
+            }
+        }
         let config = match (self.config, policy.server_config()) {
             (Some(flag), Some(policy)) if flag != *policy => {
                 return Err(Failure::undecided("--config is not the configuration that the policy pins"));
@@ -233,7 +244,7 @@ impl Believer {
 
     /// A client that takes the certificates that the flags say.
     pub(crate) fn client(&self) -> Result<HttpsClient, Failure> {
-        Ok(HttpsClient::with_roots(self.demands.certificates.store()?))
+        Ok(HttpsClient::with_roots(self.demands.roots()?))
     }
 
     /// A layer that seals requests to `uri`, with the same demands.
@@ -259,7 +270,7 @@ impl Believer {
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Failure::during("TLS", &error))?
-            .with_root_certificates(self.demands.certificates.store()?)
+            .with_root_certificates(self.demands.roots()?)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))

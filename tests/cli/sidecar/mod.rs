@@ -11,4 +11,4 @@ mod reload;
 mod restart;
 mod sealed;
 pub(crate) mod support;
-mod upstream;
+pub(crate) mod upstream;

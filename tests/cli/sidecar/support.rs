@@ -40,7 +40,11 @@ impl Drop for Sidecar {
 
 impl Sidecar {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(&mut command(arguments))
+    }
+
+    pub(crate) fn start_with(command: &mut std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (sink, mut stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -59,7 +63,7 @@ impl Sidecar {
             banner.push('\n');
         }
         let status = child.wait().unwrap();
-        panic!("{arguments:?} ended with {status}: {}", log.lock().unwrap());
+        panic!("{command:?} ended with {status}: {}", log.lock().unwrap());
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use http::Uri;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tower_attest::VerifiedReport;
@@ -21,6 +22,7 @@ use tower_attest::tls::{AttestedChannel, ChannelError, EndpointState};
 
 use self::backend::{AttestedBackend, Far, Hosts, Route, Way};
 use self::listen::{Listen, Listener};
+use crate::configuration::{Source, after_help};
 use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
@@ -33,11 +35,25 @@ use crate::trust::Trust;
 /// How long to wait after the system refused a connection for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+const EXAMPLES: &str = after_help!(
+    "\
+Examples:
+  tower-attest connect --to https://prover.example --policy policy.toml
+  tower-attest connect --to https://prover.example --policy policy.toml \\
+      --listen unix:/run/prover.sock
+  tower-attest connect --to https://prover.example --policy policy.toml \\
+      --address 10.0.0.1:443 --address 10.0.0.2:443
+  tower-attest connect --to https://balancer.example --policy policy.toml \\
+      --sealed
+  tower-attest connect --config-file tower-attest.toml --check"
+);
+
 /// Give a program that cannot change an attested way to a service: run this beside it.
 ///
 /// Takes plaintext HTTP/1.1, HTTP/2 and gRPC, and sends it on over channels whose far end has been verified. What cannot be
 /// verified is answered 502, or UNAUTHENTICATED over gRPC; nothing of the request has then left.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Connect {
     /// The service, https://HOST or https://HOST:PORT.
     #[arg(long, value_name = "URL", value_parser = https)]
@@ -63,6 +79,8 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
     #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
     trust: Trust,
     #[command(flatten)]
     limits: Limits,
@@ -73,7 +91,8 @@ fn https(text: &str) -> Result<Uri, String> {
     let plain = uri.scheme_str() == Some("https")
         && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
         && matches!(uri.path_and_query().map(|target| target.as_str()), None | Some("/"));
-    if plain { Ok(uri) } else { Err("expected https://HOST or https://HOST:PORT".to_owned()) }
+    let named = uri.host().is_some_and(|host| ServerName::try_from(host.trim_matches(['[', ']'])).is_ok());
+    if plain && named { Ok(uri) } else { Err("expected https://HOST or https://HOST:PORT".to_owned()) }
 }
 
 impl Connect {
@@ -84,6 +103,13 @@ impl Connect {
                  or accept that with --insecure-listen",
                 self.listen
             )));
+        }
+        if self.source.check {
+            let demands = self.trust.read()?;
+            if self.sealed {
+                demands.roots()?;
+            }
+            return Ok(self.source.checked());
         }
         lifecycle::run(|lifecycle| Arc::new(self).connect(lifecycle))
     }

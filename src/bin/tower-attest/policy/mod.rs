@@ -59,10 +59,16 @@ struct New {
     origin: Origin,
 }
 
+const CHECK_EXAMPLES: &str = "\
+Exit codes: 0 it can be applied, 2 it cannot.
+
+Examples:
+  tower-attest policy check policy.toml
+  tower-attest policy check policy.toml --json";
+
 /// Reads a policy file, and says what it accepts and what it leaves open.
-///
-/// Exit codes: 0 it can be applied, 2 it cannot.
 #[derive(Debug, Args)]
+#[command(after_long_help = CHECK_EXAMPLES)]
 struct Check {
     /// The policy; `-` is standard input.
     file: PathBuf,

@@ -40,7 +40,7 @@ impl Source {
         Ok(StaplingProvider::new(provider, self.open()?))
     }
 
-    fn open(&self) -> Result<Arc<dyn CollateralSource>, Failure> {
+    pub(super) fn open(&self) -> Result<Arc<dyn CollateralSource>, Failure> {
         Ok(match self {
             Self::Intel => Arc::new(PcsClient::new(HttpsClient::new())),
             Self::Pccs(url) => {

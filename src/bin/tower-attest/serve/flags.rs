@@ -11,14 +11,27 @@ use super::collateral;
 use super::config::EffectiveConfig;
 use super::hardware::Hardware;
 use super::upstream::{Upstream, UpstreamProtocol};
+use crate::configuration::{Source, after_help};
 use crate::failure::Failure;
 use crate::proxy::limits::{Limits, positive};
+
+const EXAMPLES: &str = after_help!(
+    "\
+Examples:
+  tower-attest serve --host prover.example --upstream http://127.0.0.1:8082
+  tower-attest serve --host prover.example --upstream unix:/run/prover.sock \\
+      --tls pem --cert cert.pem --key key.pem --listen 0.0.0.0:443
+  tower-attest serve --host localhost --upstream http://127.0.0.1:8082 \\
+      --platform sim-snp --insecure-no-hardware --simulated-policy policy.toml
+  tower-attest serve --config-file /etc/tower-attest/tower-attest.toml --check"
+);
 
 /// Attest a service that cannot change: run this beside it, inside the TEE.
 ///
 /// Ends TLS 1.3, answers for the hardware, and sends requests on. Clients are `tower-attest connect`, `AttestedChannel`,
 /// or anything that speaks HTTPS and asks for no proof.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Serve {
     /// A host name that clients use for this server. Repeat it for more.
     #[arg(long = "host", value_name = "NAME", required = true, value_parser = name)]
@@ -71,6 +84,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(super) show_config: bool,
     #[command(flatten)]
+    pub(super) source: Source,
+    #[command(flatten)]
     pub(super) limits: Limits,
 }
 
@@ -109,6 +124,9 @@ impl Serve {
         }
         if self.simulated_policy.is_some() && !self.platform.is_simulated() {
             return Err(Failure::undecided("--simulated-policy: this platform is not simulated"));
+        }
+        if self.collateral.is_some() && !self.platform.may_be_tdx() {
+            return Err(Failure::undecided("--collateral: only TDX quotes have collateral"));
         }
         Ok(())
     }

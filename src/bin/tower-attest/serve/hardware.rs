@@ -36,11 +36,13 @@ impl Hardware {
         matches!(self, Self::Mock | Self::SimSnp | Self::SimTdx)
     }
 
+    /// Whether its reports may be TDX quotes.
+    pub(super) fn may_be_tdx(self) -> bool {
+        matches!(self, Self::Auto | Self::Tdx | Self::SimTdx)
+    }
+
     /// Opens the device, or makes the stand-in. TDX quotes come with collateral from the source, if there is one.
     pub(crate) fn open(self, collateral: Option<&Source>) -> Result<Box<dyn ReportProvider>, Failure> {
-        if collateral.is_some() && !matches!(self, Self::Auto | Self::Tdx | Self::SimTdx) {
-            return Err(Failure::undecided("--collateral: only TDX quotes have collateral"));
-        }
         match self {
             Self::Auto => {
                 let machine = detect();

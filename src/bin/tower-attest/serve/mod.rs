@@ -40,7 +40,17 @@ impl Serve {
             return Ok(ExitCode::SUCCESS);
         }
         self.check()?;
+        if self.source.check {
+            self.check_files()?;
+            return Ok(self.source.checked());
+        }
         lifecycle::run(|lifecycle| self.serve(config, lifecycle))
+    }
+
+    /// What can be known of the files without the hardware or the network.
+    fn check_files(&self) -> Result<(), Failure> {
+        self.tls()?;
+        self.collateral.as_ref().map_or(Ok(()), |source| source.open().map(drop))
     }
 
     fn unseal(&self, attester: &Attester) -> Result<Option<UnsealLayer>, Failure> {
