@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+export TOWER_ATTEST_LOG=warn TOWER_ATTEST_LOG_FORMAT=text
 cargo build --quiet --all-features --bin tower-attest
 sidecar="${CARGO_TARGET_DIR:-target}/debug/tower-attest"
 dir="$(mktemp -d)"

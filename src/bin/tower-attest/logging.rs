@@ -1,23 +1,33 @@
 //! Where log lines go: standard error, so that standard output holds answers alone.
+//!
+//! No line holds a nonce, a key, a body, or a field or target of a request. This program's own lines are written so; those
+//! of the libraries below it are let through from `info` upwards alone, whatever the filter says, since what they tell
+//! below that is theirs to choose (h2 tells targets that it cannot parse).
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged, and how.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Logging {
-    /// What to log: a level, or filters such as "info,tower_attest=debug".
-    #[arg(long, env = "TOWER_ATTEST_LOG", default_value = "warn", global = true, value_name = "FILTER")]
-    log: String,
-    /// How log lines are written.
-    #[arg(long, default_value = "text", global = true, value_name = "FORMAT")]
-    log_format: Format,
+    /// What to log: a level, or filters such as "info,tower_attest::tls=debug". Default: info for serve and connect, warn for
+    /// the others. Libraries log nothing below info.
+    #[arg(long, env = "TOWER_ATTEST_LOG", global = true, value_name = "FILTER", value_parser = filter)]
+    log: Option<String>,
+    /// How log lines are written. Default: text on a terminal, else json for serve and connect.
+    #[arg(long, env = "TOWER_ATTEST_LOG_FORMAT", global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// One line for people.
     Text,
@@ -25,19 +35,97 @@ enum Format {
     Json,
 }
 
+/// Who logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logger {
+    /// A sidecar: runs for months, and its log is read by machines.
+    Sidecar,
+    /// A command that somebody waits for.
+    Tool,
+}
+
 impl Logging {
-    /// Starts logging. A filter that does not parse is told and replaced, since a typo should not stop a service.
-    pub(crate) fn start(&self) {
-        let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|error| {
-            anstream::eprintln!("warning: --log {:?}: {error}; logging warnings", self.log);
-            EnvFilter::new("warn")
-        });
-        let colour =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-        match self.log_format {
-            Format::Text => lines.init(),
-            Format::Json => lines.json().flatten_event(true).init(),
+    /// Starts logging.
+    pub(crate) fn start(&self, logger: Logger) {
+        let terminal = std::io::stderr().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+        let lines = match format(self.log_format, logger, terminal) {
+            Format::Text => lines.boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        };
+        // Parsed before, with the other flags.
+        let filter = EnvFilter::new(self.log.as_deref().unwrap_or(default_filter(logger)));
+        let bound = filter_fn(|metadata| is_own(metadata.target()) || *metadata.level() <= Level::INFO);
+        tracing_subscriber::registry().with(filter).with(bound).with(lines).init();
+    }
+}
+
+fn default_filter(logger: Logger) -> &'static str {
+    match logger {
+        Logger::Sidecar => "info",
+        Logger::Tool => "warn",
+    }
+}
+
+fn format(given: Option<Format>, logger: Logger, terminal: bool) -> Format {
+    given.unwrap_or(if terminal || logger == Logger::Tool { Format::Text } else { Format::Json })
+}
+
+/// Whether the library or the binary of this crate speaks.
+fn is_own(target: &str) -> bool {
+    target.strip_prefix("tower_attest").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// A bare word would be taken for a target, and a misspelt level would log nothing.
+fn filter(text: &str) -> Result<String, String> {
+    let expected = |found: &str| {
+        format!("expected error, warn, info, debug, trace, off, or TARGET=LEVEL, joined by commas, found {found:?}")
+    };
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.contains(['=', '['])) {
+        // Nothing at all would be taken for a level, too.
+        if directive.is_empty() || directive.parse::<LevelFilter>().is_err() {
+            return Err(expected(directive));
+        }
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| expected(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_get_text_and_machines_json_unless_something_else_is_said() {
+        for (given, logger, terminal, expected) in [
+            (None, Logger::Sidecar, true, Format::Text),
+            (None, Logger::Sidecar, false, Format::Json),
+            (None, Logger::Tool, false, Format::Text),
+            (Some(Format::Json), Logger::Sidecar, true, Format::Json),
+            (Some(Format::Text), Logger::Sidecar, false, Format::Text),
+            (Some(Format::Json), Logger::Tool, true, Format::Json),
+        ] {
+            assert_eq!(format(given, logger, terminal), expected, "{given:?} {logger:?} {terminal}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_would_log_nothing_by_mistake_is_refused() {
+        for text in ["info", "off", "WARN", "info,tower_attest=debug", "tower_attest::tls=trace, warn"] {
+            assert_eq!(filter(text).as_deref(), Ok(text));
+        }
+        for text in ["", "infoo", "info,", "info,h2", "tower_attest=loud", "=info="] {
+            assert!(filter(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_this_crate_are_its_own() {
+        for target in ["tower_attest", "tower_attest::server", "tower_attest::proxy::service"] {
+            assert!(is_own(target), "{target}");
+        }
+        for target in ["h2::server", "tower", "tower::buffer", "tower_attest_other", "hyper_util::client"] {
+            assert!(!is_own(target), "{target}");
         }
     }
 }

@@ -25,6 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::logging::Logger;
+
 /// Attestation (AMD SEV-SNP, Intel TDX) over HTTP and gRPC.
 #[derive(Debug, Parser)]
 #[command(name = "tower-attest", version, max_term_width = 80, propagate_version = true)]
@@ -53,7 +55,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(stop) => return stop.report(),
     };
-    cli.logging.start();
+    cli.logging.start(match cli.command {
+        Command::Serve(_) | Command::Connect(_) => Logger::Sidecar,
+        _ => Logger::Tool,
+    });
     let outcome = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),

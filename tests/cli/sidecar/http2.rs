@@ -6,21 +6,21 @@ use tokio::net::TcpStream;
 use super::support::{PATIENCE, Serve, Sidecar, client, eventually, get};
 use super::upstream::Upstream;
 
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// `GET` of a path without Huffman coding (RFC 7541): indexed method and scheme, literal path and authority.
-fn get_block(path: &str) -> Vec<u8> {
+pub(super) fn get_block(path: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path.as_bytes());
     block.extend([0x01, 9]);
@@ -28,12 +28,12 @@ fn get_block(path: &str) -> Vec<u8> {
     block
 }
 
-fn opening() -> Vec<u8> {
+pub(super) fn opening() -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat()
 }
 
 /// Sends bytes and reads frames until the other end closes or says goodbye: the kinds, and GOAWAY's error code.
-async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Option<u32> {
+pub(super) async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Option<u32> {
     tokio::time::timeout(PATIENCE, exchange_forever(io, bytes)).await.expect("the connection is ended")
 }
 

@@ -6,6 +6,7 @@ mod grpc;
 mod http;
 mod http2;
 mod lifecycle;
+mod logs;
 mod refusals;
 mod reload;
 mod restart;

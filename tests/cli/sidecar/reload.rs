@@ -28,7 +28,7 @@ async fn reload(sidecar: &Sidecar, outcome: &str) {
     eventually(outcome, || said(sidecar, outcome) > before).await;
 }
 
-const RELOADED: &str = ": reloaded";
+const RELOADED: &str = "\"reloaded\"";
 const REFUSED: &str = "not reloaded: what was before stays in force";
 
 fn code(response: &Response<Bytes>) -> (StatusCode, String) {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use clap::Args;
 use http::Uri;
 use rustls::pki_types::ServerName;
@@ -128,6 +128,10 @@ impl Connect {
         };
         let hosts = self.hosts();
         let address = listener.address().map_err(|error| Failure::during("--listen", &error))?;
+        match &way {
+            Way::Channel(channel) => log_start(&address, attested(channel).as_ref()),
+            Way::Sealed(_) => log_start(&address, None),
+        }
         line("listening", &address.to_string());
         let backend = AttestedBackend::new(Route { way, far }, hosts);
         self.reload_on_signal(&lifecycle, backend.clone());
@@ -145,12 +149,7 @@ impl Connect {
         }
         match far.builder().connections(usize::from(self.connections)).connect().await {
             Ok(channel) => {
-                let states = channel.endpoints();
-                let report = states.iter().find_map(|endpoint| match &endpoint.state {
-                    EndpointState::Attested(report) => Some(report),
-                    _ => None,
-                });
-                report.into_iter().for_each(introduce);
+                attested(&channel).iter().for_each(introduce);
                 Ok(channel)
             }
             Err(error) => {
@@ -180,9 +179,23 @@ impl Connect {
 }
 
 const LABEL: Style = Style::new().dimmed();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Who the far end is.
+/// Who the far end is, if it has been attested.
+fn attested(channel: &AttestedChannel) -> Option<VerifiedReport> {
+    channel.endpoints().into_iter().find_map(|endpoint| match endpoint.state {
+        EndpointState::Attested(report) => Some(report),
+        _ => None,
+    })
+}
+
+fn log_start(address: &Listen, report: Option<&VerifiedReport>) {
+    let platform = report.map(|report| report.platform().to_string());
+    let measurement = report.map(|report| hex::encode(report.measurement()));
+    let config = report.and_then(VerifiedReport::config_digest).map(hex::encode);
+    tracing::info!(platform, measurement, config, %address, "serving");
+}
+
+/// The same for whoever started this.
 fn introduce(report: &VerifiedReport) {
     let measurement = hex::encode(report.measurement());
     let (first, second) = measurement.split_at(measurement.len() / 2);
@@ -198,10 +211,7 @@ fn introduce(report: &VerifiedReport) {
 }
 
 fn warn(error: &ChannelError) {
-    anstream::eprintln!("{WARNING}warning:{WARNING:#} not attested yet, nothing is forwarded: {error}");
-    for rule in result::failed_rules(error.attest_error()) {
-        anstream::eprintln!("  {}: expected {}, found {}", rule.rule, rule.expected, rule.found);
-    }
+    tracing::warn!(stage = %error.stage(), reason = %error, "not attested yet: nothing is forwarded");
 }
 
 fn line(label: &str, value: &str) {

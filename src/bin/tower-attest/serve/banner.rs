@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use tower_attest::{Attester, Nonce, Platform};
 
 use super::config::EffectiveConfig;
@@ -10,7 +10,6 @@ use super::{Serve, hardware};
 use crate::failure::Failure;
 
 const LABEL: Style = Style::new().dimmed();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// What this machine's own report says. Nobody has verified it here.
 #[derive(Debug)]
@@ -45,8 +44,10 @@ pub(crate) fn print(serve: &Serve, identity: &Identity, config: &EffectiveConfig
     line("config", &hex::encode(config.digest()));
     line("upstream", &format!("{} ({})", serve.upstream, serve.upstream_protocol));
     if simulated {
-        anstream::eprintln!("{WARNING}warning:{WARNING:#} simulated hardware: this server proves nothing");
+        tracing::warn!("simulated hardware: this server proves nothing");
     }
+    let config = hex::encode(config.digest());
+    tracing::info!(%platform, measurement, config, address = %listening, "serving");
     line("listening", &listening.to_string());
 }
 
