@@ -80,6 +80,7 @@
 //! | `attest.report_failed` | warn | `error`, `nonces` |
 //! | `attest.device_recovered` | info | |
 //! | `attest.keys_rotated` | info | `epoch`, `digest` |
+//! | `attest.config_changed` | info | `epoch`, `digest` |
 //! | `attest.keys_kept` | error | `error` |
 //! | `attest.replay_cache_full` | warn | `requests` |
 //! | `attest.evidence_omitted` | debug | `reason` |

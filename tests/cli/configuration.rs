@@ -154,11 +154,11 @@ fn completions_know_every_command_and_flag() {
     assert_eq!(run(["completions", "csh"]).code, 2);
     if Path::new("/bin/bash").exists() {
         let script = run(["completions", "bash"]).stdout;
-        let asks = "\nCOMP_WORDS=(tower-attest serve --upstr)\nCOMP_CWORD=2\n\
-                    $(complete -p tower-attest | sed 's/.*-F \\([^ ]*\\).*/\\1/') tower-attest --upstr serve\n\
+        let asks = "\nCOMP_WORDS=(tower-attest serve --upstream-p)\nCOMP_CWORD=2\n\
+                    $(complete -p tower-attest | sed 's/.*-F \\([^ ]*\\).*/\\1/') tower-attest --upstream-p serve\n\
                     echo \"${COMPREPLY[@]}\"\n";
         let mut bash = std::process::Command::new("/bin/bash");
         let answer = finish(bash.args(["--norc", "-s"]).stderr(Stdio::null()), format!("{script}{asks}").as_bytes());
-        assert_eq!(answer.stdout.trim(), "--upstream --upstream-protocol");
+        assert_eq!(answer.stdout.trim(), "--upstream-protocol --upstream-policy");
     }
 }

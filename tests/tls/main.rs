@@ -21,4 +21,5 @@ mod proxy;
 mod renewal;
 mod setup;
 mod support;
+mod verify;
 mod wire;

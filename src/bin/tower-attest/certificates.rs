@@ -26,7 +26,7 @@ pub(crate) struct CertificateFlags {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Roots {
+pub(crate) enum Roots {
     /// Mozilla's.
     Webpki,
     /// The operating system's.
@@ -59,9 +59,14 @@ impl CertificateFlags {
 }
 
 fn read(path: &Path) -> Result<RootCertStore, Failure> {
+    parse_roots(&std::fs::read(path).map_err(|error| Failure::during(path.display(), &error))?, path)
+}
+
+/// The root certificates in the bytes of a file.
+pub(crate) fn parse_roots(pem: &[u8], path: &Path) -> Result<RootCertStore, Failure> {
     let wrong = |error: &(dyn std::error::Error + 'static)| Failure::during(path.display(), error);
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
     }
     if roots.is_empty() {

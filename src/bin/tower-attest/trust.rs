@@ -21,7 +21,7 @@ use tower_attest::snp::{Product, SnpPolicy, SnpVerifier};
 use tower_attest::tdx::sim::SimulatedIntel;
 use tower_attest::tdx::{CollateralDirectory, MemoryCollateral, PcsClient, TdxPolicy, TdxVerifier};
 use tower_attest::tls::{AttestedChannel, ChannelBuilder};
-use tower_attest::{AnyOf, AttestLayer, PolicyFile};
+use tower_attest::{AnyOf, AttestLayer, PolicyFile, ReportVerifier};
 
 use self::judge::Judge;
 use crate::certificates::{CertificateFlags, Certificates};
@@ -48,21 +48,28 @@ pub(crate) struct Trust {
     config: Option<[u8; 32]>,
     #[command(flatten)]
     certificates: CertificateFlags,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Where what evidence lacks comes from, and for how long evidence is believed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sources {
     /// How old evidence may be when a request starts.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = positive)]
-    max_evidence_age: Duration,
+    pub(crate) max_evidence_age: Duration,
     /// Fetch nothing from AMD or Intel: certificates and collateral come with the evidence or from directories.
     #[arg(long)]
-    offline: bool,
+    pub(crate) offline: bool,
     /// A directory with AMD's certificates (docs/SNP.md).
     #[arg(long, value_name = "DIR")]
-    endorsements: Option<PathBuf>,
+    pub(crate) endorsements: Option<PathBuf>,
     /// A directory with Intel's collateral (docs/TDX.md).
     #[arg(long, value_name = "DIR")]
-    collateral: Option<PathBuf>,
+    pub(crate) collateral: Option<PathBuf>,
     /// Believe simulated hardware, which proves nothing: the mock, and the simulators under the policy.
     #[arg(long)]
-    insecure_simulator: bool,
+    pub(crate) insecure_simulator: bool,
 }
 
 fn digest(text: &str) -> Result<[u8; 32], String> {
@@ -98,6 +105,12 @@ impl Demands {
         self.certificates.store()
     }
 
+    /// What a policy demands that stands alone.
+    pub(crate) fn of(policy: PolicyFile, certificates: Certificates) -> Self {
+        let (name, config) = (policy.server_name().map(str::to_owned), policy.server_config().copied());
+        Self { policy, name, config, certificates }
+    }
+
     /// Whether a channel made for these can go on under `other`: all but the rules of the platforms is the same.
     fn is_met_by_channels_of(&self, other: &Self) -> bool {
         self.policy.platforms() == other.policy.platforms()
@@ -110,7 +123,8 @@ impl Trust {
     /// Reads the files.
     pub(crate) fn read(&self) -> Result<Demands, Failure> {
         let policy = read_policy(&self.policy)?;
-        for (flag, dir) in [("--endorsements", &self.endorsements), ("--collateral", &self.collateral)] {
+        for (flag, dir) in [("--endorsements", &self.sources.endorsements), ("--collateral", &self.sources.collateral)]
+        {
             if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
                 return Err(Failure::undecided(format_args!("{flag} {}: expected a directory", dir.display())));
             }
@@ -134,16 +148,19 @@ impl Trust {
 
     /// Reads the files and makes the verifiers. Inside a tokio runtime.
     pub(crate) fn open(&self) -> Result<Believer, Failure> {
-        Ok(self.believer(self.read()?, None))
+        Ok(self.sources.believer(self.read()?, None))
     }
 
     /// Reads the files again. The verifiers, and so what they have fetched and cached, stay those of `before`, and its
     /// policy stays in force until [`Believer::take_over`].
     pub(crate) fn reopen(&self, before: &Believer) -> Result<Believer, Failure> {
-        Ok(self.believer(self.read()?, Some(before)))
+        Ok(self.sources.believer(self.read()?, Some(before)))
     }
+}
 
-    fn believer(&self, demands: Demands, before: Option<&Believer>) -> Believer {
+impl Sources {
+    /// Makes the verifiers, or takes those of `before`. Inside a tokio runtime.
+    pub(crate) fn believer(&self, demands: Demands, before: Option<&Believer>) -> Believer {
         let (file, max_evidence_age) = (&demands.policy, self.max_evidence_age);
         let known = before.and_then(|before| before.snp.clone());
         let crls = before.filter(|_| known.is_some()).map(|before| before.crls.clone());
@@ -218,8 +235,17 @@ impl Believer {
 
     /// A channel to `uri` that believes what the flags say, and nothing else.
     pub(crate) fn channel(&self, uri: Uri) -> ChannelBuilder {
-        let mut builder =
-            AttestedChannel::builder(uri, Arc::clone(&self.judge)).max_evidence_age(self.max_evidence_age);
+        self.channel_judged_by(uri, Arc::clone(&self.judge))
+    }
+
+    /// What judges reports.
+    pub(crate) fn judge(&self) -> &Arc<Judge> {
+        &self.judge
+    }
+
+    /// The same with another verifier around the one that the flags say.
+    pub(crate) fn channel_judged_by(&self, uri: Uri, verifier: impl ReportVerifier + 'static) -> ChannelBuilder {
+        let mut builder = AttestedChannel::builder(uri, verifier).max_evidence_age(self.max_evidence_age);
         if let Some(name) = &self.demands.name {
             builder = builder.name(name);
         }

@@ -88,6 +88,7 @@ impl AttesterBuilder {
     }
 
     /// SHA-256 of the configuration that decides where plaintext goes, for clients to pin. Default: none.
+    /// [`Attester::set_config`] changes it while the attester runs.
     pub fn config(mut self, digest: [u8; 32]) -> Self {
         self.config = Some(digest);
         self
@@ -176,7 +177,6 @@ impl AttesterBuilder {
         let platform = self.provider.platform();
         let keys = KeySettings {
             names: self.names,
-            config: self.config,
             route: self.route,
             #[cfg(feature = "seal")]
             seal: self.seal.then_some(self.replay_cache),
@@ -184,7 +184,7 @@ impl AttesterBuilder {
             grace: self.settings.grace,
         };
         let Self { provider, settings, clock, .. } = self;
-        let keys = KeyRing::new(keys, clock.now())
+        let keys = KeyRing::new(keys, self.config, clock.now())
             .map_err(|error| AttesterError::new(AttesterErrorKind::Configuration, error.to_string()))?;
         let queue = Arc::new(Queue::new(settings.queue));
         let core = Arc::new(Core { platform, keys, queue, settings, clock });

@@ -48,7 +48,6 @@ impl fmt::Debug for KeyEpoch {
 #[derive(Debug)]
 pub(super) struct KeySettings {
     pub(super) names: Vec<String>,
-    pub(super) config: Option<[u8; 32]>,
     pub(super) route: Option<String>,
     /// How many sealed requests an epoch opens, if it opens any.
     #[cfg(feature = "seal")]
@@ -63,7 +62,8 @@ pub(super) struct KeyRing {
     settings: KeySettings,
     instance: [u8; 16],
     ring: ArcSwap<Ring>,
-    rotation: Mutex<()>,
+    /// The configuration that new keys vouch for. Held while keys are replaced.
+    rotation: Mutex<Option<[u8; 32]>>,
 }
 
 #[derive(Debug)]
@@ -91,12 +91,34 @@ impl KeyRing {
     /// # Errors
     ///
     /// The document's error if it, or that of a far later epoch, cannot be written.
-    pub(super) fn new(settings: KeySettings, now: Now) -> Result<Self, KeyDocumentError> {
+    pub(super) fn new(settings: KeySettings, config: Option<[u8; 32]>, now: Now) -> Result<Self, KeyDocumentError> {
         let instance = crypto::random();
-        make(&settings, instance, LAST_EPOCH, now)?;
-        let current = make(&settings, instance, 1, now)?;
+        make(&settings, instance, LAST_EPOCH, config, now)?;
+        let current = make(&settings, instance, 1, config, now)?;
         let ring = ArcSwap::from_pointee(Ring { current, previous: None });
-        Ok(Self { settings, instance, ring, rotation: Mutex::new(()) })
+        Ok(Self { settings, instance, ring, rotation: Mutex::new(config) })
+    }
+
+    /// Makes keys that vouch for another configuration, and gives up all others at once: they vouch for the one before.
+    ///
+    /// # Errors
+    ///
+    /// The document's error if it, or that of a far later epoch, cannot be written; nothing has changed then.
+    pub(super) fn set_config(&self, config: [u8; 32], now: Now) -> Result<(), KeyDocumentError> {
+        let mut rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        if *rotation == Some(config) {
+            return Ok(());
+        }
+        make(&self.settings, self.instance, LAST_EPOCH, Some(config), now)?;
+        let epoch = self.ring.load().current.keys.document.fields().epoch + 1;
+        let current = make(&self.settings, self.instance, epoch, Some(config), now)?;
+        tracing::info!(
+            name: "attest.config_changed", target: "tower_attest::server",
+            epoch, digest = ?current.digest(), "new signing keys, for another configuration"
+        );
+        *rotation = Some(config);
+        self.ring.store(Arc::new(Ring { current, previous: None }));
+        Ok(())
     }
 
     /// The keys for new evidence.
@@ -146,10 +168,10 @@ impl KeyRing {
 
     #[cfg(feature = "seal")]
     fn give_up(&self, digest: &KeysDigest, now: Now) {
-        let _rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        let rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = self.ring.load_full();
         if ring.current.digest() == digest {
-            if let Some(current) = self.next_epoch(&ring.current, now) {
+            if let Some(current) = self.next_epoch(&ring.current, *rotation, now) {
                 tracing::warn!(
                     name: "attest.replay_cache_full", target: "tower_attest::server",
                     requests = self.settings.seal, "new keys before their time"
@@ -166,7 +188,7 @@ impl KeyRing {
         if self.is_fresh(&self.ring.load(), now) {
             return;
         }
-        let _rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        let rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = self.ring.load_full();
         if self.is_fresh(&ring, now) {
             return;
@@ -176,7 +198,7 @@ impl KeyRing {
         let next = if age < epoch {
             Ring { current: ring.current.clone(), previous: None }
         } else {
-            let Some(current) = self.next_epoch(&ring.current, now) else { return };
+            let Some(current) = self.next_epoch(&ring.current, *rotation, now) else { return };
             // Nobody may have asked for long.
             let previous = (age < epoch.saturating_add(grace)).then(|| ring.current.clone());
             Ring { current, previous }
@@ -184,9 +206,9 @@ impl KeyRing {
         self.ring.store(Arc::new(next));
     }
 
-    fn next_epoch(&self, current: &Held, now: Now) -> Option<Held> {
+    fn next_epoch(&self, current: &Held, config: Option<[u8; 32]>, now: Now) -> Option<Held> {
         let epoch = current.keys.document.fields().epoch + 1;
-        match make(&self.settings, self.instance, epoch, now) {
+        match make(&self.settings, self.instance, epoch, config, now) {
             Ok(next) => {
                 tracing::info!(
                     name: "attest.keys_rotated", target: "tower_attest::server",
@@ -219,7 +241,13 @@ impl KeyRing {
     }
 }
 
-fn make(settings: &KeySettings, instance: [u8; 16], epoch: u64, began: Now) -> Result<Held, KeyDocumentError> {
+fn make(
+    settings: &KeySettings,
+    instance: [u8; 16],
+    epoch: u64,
+    config: Option<[u8; 32]>,
+    began: Now,
+) -> Result<Held, KeyDocumentError> {
     let key = SigningKey::generate();
     #[cfg(feature = "seal")]
     let sealing = settings.seal.map(|replay_cache| Arc::new(Sealing::new(epoch, replay_cache)));
@@ -232,7 +260,7 @@ fn make(settings: &KeySettings, instance: [u8; 16], epoch: u64, began: Now) -> R
         epoch,
         names: settings.names.clone(),
         sign: key.public_key(),
-        config: settings.config,
+        config,
         seal,
         route: settings.route.clone(),
     })?;

@@ -160,6 +160,46 @@ impl Attester {
         self.current_keys().document().clone()
     }
 
+    /// Says, from now on, that the server runs with another effective configuration: its SHA-256 goes into the key
+    /// document, with new keys. The keys before are given up at once and without grace, since they vouch for the
+    /// configuration before; requests sealed to them are refused as those to keys whose grace is over. The same digest
+    /// again changes nothing.
+    ///
+    /// Clients that were told of the configuration before may go on to believe it on their connections, until their
+    /// evidence ages. Before plaintext goes elsewhere: call this, take new connections, and serve no further request on
+    /// those that were accepted before the call; [421 Misdirected Request] has clients come again on a new one.
+    /// `tower-attest serve` does so when it reloads a policy.
+    ///
+    /// ```
+    /// # #[cfg(feature = "mock")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_attest::AttesterError> {
+    /// use tower_attest::Attester;
+    /// use tower_attest::mock::MockTee;
+    ///
+    /// let attester = Attester::builder(MockTee::new().provider()).config([1; 32]).start().await?;
+    /// let before = attester.key_document();
+    /// attester.set_config([2; 32])?;
+    /// let after = attester.key_document();
+    /// assert_eq!(after.fields().config, Some([2; 32]));
+    /// assert_ne!(after.fields().sign, before.fields().sign);
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "mock"))] fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AttesterErrorKind::Configuration`] if an attester that had no configuration has no room for one in its key
+    /// document of 4 KiB. Nothing has changed then.
+    ///
+    /// [421 Misdirected Request]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
+    pub fn set_config(&self, digest: [u8; 32]) -> Result<(), AttesterError> {
+        let core = &self.handle.core;
+        core.keys
+            .set_config(digest, core.clock.now())
+            .map_err(|error| AttesterError::new(AttesterErrorKind::Configuration, error.to_string()))
+    }
+
     /// What kind of TEE the provider is.
     pub fn platform(&self) -> &Platform {
         &self.handle.core.platform

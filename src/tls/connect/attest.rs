@@ -14,7 +14,7 @@ use crate::client::endpoint::{Collect, judge_binding, judge_status};
 use crate::client::exchange::{Carrier, Encoded, Exchange, VerifiedKeys};
 use crate::client::verified::VerifiedReport;
 use crate::crypto;
-use crate::error::{AttestError, ErrorKind};
+use crate::error::{AttestError, BoxError, ErrorKind};
 use crate::protocol::{ATTESTATION_NONCE, ChannelBinding, MAX_EVIDENCE, Nonce, Target, TargetError, WELL_KNOWN_PATH};
 use crate::time::Now;
 
@@ -88,7 +88,7 @@ async fn ask(settings: &Settings, sender: &mut Sender, binding: ChannelBinding) 
     Ok(Attested { keys, report, revision })
 }
 
-fn broken(error: hyper::Error) -> AttestError {
+fn broken(error: impl Into<BoxError>) -> AttestError {
     AttestError::with_source(
         ErrorKind::Transport,
         "the connection broke while the server was asked for evidence",

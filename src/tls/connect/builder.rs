@@ -288,7 +288,7 @@ impl ChannelBuilder {
         Ok(AttestedChannel::new(Balance::<_, Request<RequestBody>>::new(endpoints), settings, registry, buffer))
     }
 
-    fn settings(self) -> Result<(Arc<Settings>, Uri), ChannelError> {
+    pub(super) fn settings(self) -> Result<(Arc<Settings>, Uri), ChannelError> {
         let wrong = |error| ChannelError::new(Stage::Request, error);
         let authority = authority(&self.uri).map_err(wrong)?;
         let server_name = ServerName::try_from(host(&authority).to_owned()).map_err(|error| {

@@ -20,6 +20,10 @@ use crate::client::transport::{AttestedTransport, CloseConnection};
 use crate::error::BoxError;
 use crate::protocol::ChannelBinding;
 
+/// Marks a request that asks whether the connection may take one, and is not sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe;
+
 /// A connection whose far end has been verified. Only [`establish`](super::establish::establish) makes one.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -149,9 +153,14 @@ impl Service<Request<RequestBody>> for Connection {
             let error = "expected a service that was polled ready, found one that was not";
             return Box::pin(async move { Err(error.into()) });
         };
-        self.served.store(true, Ordering::Relaxed);
         self.fresh = false;
         let report = self.attested.report.at(self.settings.clock.now());
+        if request.extensions().get::<Probe>().is_some() {
+            let mut response = Response::new(ChannelBody::default());
+            response.extensions_mut().insert(report);
+            return Box::pin(async move { Ok(response) });
+        }
+        self.served.store(true, Ordering::Relaxed);
         let transport = AttestedTransport::new(self.binding);
         let sent = sender.send(request, &self.settings.authority);
         Box::pin(async move {

@@ -66,6 +66,11 @@ impl Activity {
         idle.into_iter().chain(total).min_by_key(|(at, _)| *at)
     }
 
+    /// Whether a limit has passed.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.limit().is_some_and(|(at, _)| at <= Instant::now())
+    }
+
     fn is_overdue(&self, now: Instant) -> bool {
         self.limit().is_some_and(|(at, _)| at + SLACK <= now)
     }

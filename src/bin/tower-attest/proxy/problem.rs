@@ -29,6 +29,10 @@ pub(crate) enum Code {
     NotAttested,
     /// Whether to believe the far end could not be told. Nothing of the request was sent in the clear.
     AttestationUnavailable,
+    /// None of several workers is believed and there. Nothing of the request was sent to any.
+    NoWorker,
+    /// The client was told of another configuration than the one in force. Nothing of the request was sent on.
+    ConfigurationChanged,
 }
 
 /// Why a sidecar answers instead of the far end.
@@ -74,7 +78,11 @@ impl Problem {
             Code::Request => 3,
             Code::BodyTooLarge => 8,
             Code::ClientGone => 1,
-            Code::UpstreamDown | Code::UpstreamBroke | Code::AttestationUnavailable => 14,
+            Code::UpstreamDown
+            | Code::UpstreamBroke
+            | Code::AttestationUnavailable
+            | Code::NoWorker
+            | Code::ConfigurationChanged => 14,
             Code::Timeout => 4,
             Code::NotAttested => 16,
         };
@@ -223,6 +231,8 @@ mod tests {
             (Code::UpstreamDown, "14"),
             (Code::UpstreamBroke, "14"),
             (Code::AttestationUnavailable, "14"),
+            (Code::NoWorker, "14"),
+            (Code::ConfigurationChanged, "14"),
             (Code::Timeout, "4"),
             (Code::NotAttested, "16"),
         ] {

@@ -28,7 +28,8 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     /// Edits a request's head, from which what concerns one connection alone has been removed.
     fn prepare(&self, request: &mut Parts, peer: Option<SocketAddr>) -> Result<(), Problem>;
 
-    /// Sends a request. One that asks for an upgrade goes over HTTP/1.1.
+    /// Sends a request. One that asks for an upgrade goes over HTTP/1.1. The exchange's clock, an `Arc<Activity>`, is in the
+    /// extensions; when a limit passes, the future is dropped.
     fn send(
         &self,
         request: Request<ProxyBody>,
@@ -100,6 +101,7 @@ impl<B: Backend> Proxy<B> {
 
         let activity = self.exchanges.begin(&self.limits);
         let body = RequestBody::new(body, Arc::clone(&activity), max_body).boxed_unsync();
+        parts.extensions.insert(Arc::clone(&activity));
         let request = Request::from_parts(parts, body);
         let answered = tokio::select! {
             biased;

@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
     ending: watch::Receiver<bool>,
+    /// Ends this connection alone.
+    retired: Option<watch::Receiver<bool>>,
     _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
@@ -16,13 +18,24 @@ impl Running {
     /// The same for one connection. Its permit is given back when the last clone is gone, that of an upgraded
     /// connection included.
     pub(crate) fn with(&self, permit: OwnedSemaphorePermit) -> Self {
-        Self { ending: self.ending.clone(), _permit: Some(Arc::new(permit)) }
+        Self { _permit: Some(Arc::new(permit)), ..self.clone() }
     }
 
-    /// Ready once the shutdown has begun.
+    /// The same, ending also once this turns true.
+    pub(crate) fn until(self, retired: Option<watch::Receiver<bool>>) -> Self {
+        Self { retired, ..self }
+    }
+
+    /// Ready once what runs is to end and nothing more to begin.
     pub(crate) async fn ending(&mut self) {
+        let Self { ending, retired, .. } = self;
         // A sender that is gone means that the process is ending.
-        let _ = self.ending.wait_for(|ending| *ending).await;
+        let begun = async { drop(ending.wait_for(|ending| *ending).await) };
+        let Some(retired) = retired else { return begun.await };
+        tokio::select! {
+            () = begun => {}
+            _ = retired.wait_for(|retired| *retired) => {}
+        }
     }
 }
 
@@ -33,7 +46,7 @@ pub(crate) struct Shutdown(watch::Sender<bool>);
 impl Shutdown {
     pub(crate) fn new() -> (Self, Running) {
         let (sender, ending) = watch::channel(false);
-        (Self(sender), Running { ending, _permit: None })
+        (Self(sender), Running { ending, retired: None, _permit: None })
     }
 
     /// Begins the shutdown.
@@ -62,6 +75,17 @@ mod tests {
         assert!(!shutdown.drained(Duration::from_secs(5)).await);
         drop(task);
         assert!(shutdown.drained(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_can_end_by_itself() {
+        let (_shutdown, running) = Shutdown::new();
+        let retired = watch::Sender::new(false);
+        let (mut one, mut other) = (running.clone().until(Some(retired.subscribe())), running.until(None));
+        assert!(tokio::time::timeout(Duration::from_secs(1), one.ending()).await.is_err());
+        retired.send_replace(true);
+        one.ending().await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), other.ending()).await.is_err());
     }
 
     #[tokio::test]

@@ -57,14 +57,16 @@ impl Upgrade {
         remove_hop_by_hop(response.headers_mut());
         say(response.headers_mut(), &protocol);
         let upstream = hyper::upgrade::on(&mut response);
+        // What belongs to the exchange is held until it ends: the body may count it.
+        let held = (running, std::mem::replace(response.body_mut(), empty()));
         tokio::spawn(async move {
-            let _running = running;
+            let _held = held;
             match tokio::try_join!(self.client, upstream) {
                 Ok((client, upstream)) => tunnel(TokioIo::new(client), TokioIo::new(upstream), idle).await,
                 Err(error) => tracing::debug!(%error, "upgrade not completed"),
             }
         });
-        response.map(|_| empty())
+        response
     }
 }
 

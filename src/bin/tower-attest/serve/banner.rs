@@ -42,7 +42,10 @@ pub(crate) fn print(serve: &Serve, identity: &Identity, config: &EffectiveConfig
     line("tcb", &identity.tcb);
     line("names", &names.join(", "));
     line("config", &hex::encode(config.digest()));
-    line("upstream", &format!("{} ({})", serve.upstream, serve.upstream_protocol));
+    for (position, upstream) in serve.upstreams.iter().enumerate() {
+        let spoken = if upstream.is_worker() { "attested".to_owned() } else { serve.upstream_protocol.to_string() };
+        line(if position == 0 { "upstream" } else { "" }, &format!("{upstream} ({spoken})"));
+    }
     if simulated {
         tracing::warn!("simulated hardware: this server proves nothing");
     }

@@ -14,9 +14,15 @@ pub(crate) struct EffectiveConfig {
 
 impl EffectiveConfig {
     /// Settings in the order given. No value may hold a control character: one setting could pose as another.
-    pub(crate) fn new(settings: &[(&str, &str)]) -> Result<Self, String> {
-        let mut text = "tower-attest serve 1\n".to_owned();
+    pub(crate) fn new<V: AsRef<str>>(settings: &[(&str, V)]) -> Result<Self, String> {
+        Self { text: "tower-attest serve 1\n".to_owned() }.with(settings)
+    }
+
+    /// The same with more settings after it.
+    pub(crate) fn with<V: AsRef<str>>(&self, settings: &[(&str, V)]) -> Result<Self, String> {
+        let mut text = self.text.clone();
         for (key, value) in settings {
+            let value = value.as_ref();
             if value.contains(char::is_control) {
                 return Err(format!("{key}: expected no control character, found {value:?}"));
             }

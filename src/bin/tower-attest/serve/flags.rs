@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use http::uri::Authority;
 
+use super::balancer::{Terms, WorkerFlags};
 use super::collateral;
 use super::config::EffectiveConfig;
 use super::hardware::Hardware;
@@ -36,10 +37,11 @@ pub(crate) struct Serve {
     /// A host name that clients use for this server. Repeat it for more.
     #[arg(long = "host", value_name = "NAME", required = true, value_parser = name)]
     pub(super) names: Vec<Authority>,
-    /// Where requests go: http://HOST:PORT or unix:PATH.
-    #[arg(long, value_name = "URL")]
-    pub(super) upstream: Upstream,
-    /// What is spoken with the upstream.
+    /// Where requests go: http://HOST:PORT or unix:PATH; or https://HOST:PORT, a worker that must prove what it is. Repeat it
+    /// to balance between several workers.
+    #[arg(long = "upstream", value_name = "URL", required = true)]
+    pub(super) upstreams: Vec<Upstream>,
+    /// What is spoken with the upstream. With workers, TLS settles it.
     #[arg(long, value_name = "PROTOCOL", default_value = "auto")]
     pub(super) upstream_protocol: UpstreamProtocol,
     /// Send plaintext to an upstream that is not on this machine.
@@ -86,7 +88,18 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(super) source: Source,
     #[command(flatten)]
+    pub(super) workers: WorkerFlags,
+    #[command(flatten)]
     pub(super) limits: Limits,
+}
+
+/// Where requests go, once it is clear that the flags go together.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// A program that knows nothing of attestation.
+    Plain(Upstream),
+    /// Workers, sorted by their URLs, and what they must prove.
+    Workers(Vec<Upstream>, Box<Terms>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,11 +123,12 @@ fn name(text: &str) -> Result<Authority, String> {
 impl Serve {
     /// What no flag can say of itself.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if !self.upstream.is_local() && !self.insecure_upstream {
+        if let Some(upstream) = self.upstreams.iter().find(|upstream| !upstream.is_worker() && !upstream.is_local())
+            && !self.insecure_upstream
+        {
             return Err(Failure::undecided(format_args!(
-                "--upstream {}: plaintext would leave this machine, and with it the TEE; run the service beside this \
-                 program, or accept that with --insecure-upstream",
-                self.upstream
+                "--upstream {upstream}: plaintext would leave this machine, and with it the TEE; run the service beside this \
+                 program, make it a worker that proves what it is (https), or accept that with --insecure-upstream"
             )));
         }
         if self.platform.is_simulated() && !self.insecure_no_hardware {
@@ -131,20 +145,58 @@ impl Serve {
         Ok(())
     }
 
-    /// What stands in it decides where plaintext goes. Limits do not.
-    pub(super) fn config(&self) -> Result<EffectiveConfig, Failure> {
+    /// Where requests go. Reads the files that say what workers must prove.
+    pub(super) fn target(&self) -> Result<Target, Failure> {
+        let mut upstreams = self.upstreams.clone();
+        upstreams.sort_by_key(ToString::to_string);
+        if let Some([twice, _]) = upstreams.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
+            return Err(Failure::undecided(format_args!("--upstream {twice}: expected it once, found it twice")));
+        }
+        if upstreams.iter().all(Upstream::is_worker) {
+            if self.upstream_protocol != UpstreamProtocol::Auto {
+                return Err(Failure::undecided("--upstream-protocol: with https upstreams TLS settles what is spoken"));
+            }
+            return Ok(Target::Workers(upstreams, Box::new(self.workers.read()?)));
+        }
+        let mut upstreams = upstreams.into_iter();
+        match (upstreams.next(), upstreams.next(), self.workers.given()) {
+            (Some(upstream), None, None) => Ok(Target::Plain(upstream)),
+            (_, None, Some(flag)) => Err(Failure::undecided(format_args!(
+                "{flag}: only https upstreams prove anything; this one is plaintext"
+            ))),
+            _ => Err(Failure::undecided(
+                "--upstream: expected one upstream, or several that are https, found several with plaintext among them",
+            )),
+        }
+    }
+
+    /// What stands in it decides where plaintext goes. Limits do not. What a reload can change is left to
+    /// [`configured`](Self::configured).
+    pub(super) fn base_config(&self, target: &Target) -> Result<EffectiveConfig, Failure> {
         let mut names: Vec<_> = self.host_names().collect();
         names.sort_unstable();
         names.dedup();
         let tls = self.tls.to_possible_value();
-        EffectiveConfig::new(&[
-            ("names", &names.join(",")),
-            ("upstream", &self.upstream.to_string()),
-            ("upstream-protocol", &self.upstream_protocol.to_string()),
-            ("tls", tls.as_ref().map_or("", |tls| tls.get_name())),
-            ("sealed", self.sealing()),
-        ])
-        .map_err(Failure::undecided)
+        let upstreams = match target {
+            Target::Plain(upstream) => std::slice::from_ref(upstream),
+            Target::Workers(upstreams, _) => upstreams,
+        };
+        let mut settings = vec![("names", names.join(","))];
+        settings.extend(upstreams.iter().map(|upstream| ("upstream", upstream.to_string())));
+        settings.extend([
+            ("upstream-protocol", self.upstream_protocol.to_string()),
+            ("tls", tls.as_ref().map_or("", |tls| tls.get_name()).to_owned()),
+            ("sealed", self.sealing().to_owned()),
+        ]);
+        EffectiveConfig::new(&settings).map_err(Failure::undecided)
+    }
+
+    /// The whole of it.
+    pub(super) fn configured(&self, base: &EffectiveConfig, target: &Target) -> Result<EffectiveConfig, Failure> {
+        match target {
+            Target::Plain(_) => Ok(base.clone()),
+            Target::Workers(_, terms) => base.with(&self.workers.lines(terms)).map_err(Failure::undecided),
+        }
     }
 
     /// As key documents list them: lower case, without brackets.

@@ -1,11 +1,14 @@
 //! `tower-attest serve`: ends TLS inside the TEE, attests, and sends requests on to a program that knows nothing of it.
 
 mod backend;
+mod balancer;
 mod banner;
 mod collateral;
 mod config;
 mod flags;
+mod forwarded;
 pub(crate) mod hardware;
+mod route;
 mod upstream;
 
 use std::process::ExitCode;
@@ -17,10 +20,10 @@ use tower_attest::seal::UnsealLayer;
 use tower_attest::tls::{ConnectionInfoLayer, Tls, TlsListener, TlsStream};
 use tower_attest::{Attester, ReportLayer};
 
-use self::backend::UpstreamBackend;
 use self::config::EffectiveConfig;
 pub(crate) use self::flags::Serve;
-use self::flags::TlsKind;
+use self::flags::{Target, TlsKind};
+use self::route::{Route, Way};
 use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
@@ -33,7 +36,9 @@ use crate::simulation;
 
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let config = self.config()?;
+        let target = self.target()?;
+        let base = self.base_config(&target)?;
+        let config = self.configured(&base, &target)?;
         if self.show_config {
             anstream::print!("{}", config.text());
             anstream::println!("# sha256 {}", hex::encode(config.digest()));
@@ -44,7 +49,7 @@ impl Serve {
             self.check_files()?;
             return Ok(self.source.checked());
         }
-        lifecycle::run(|lifecycle| self.serve(config, lifecycle))
+        lifecycle::run(|lifecycle| self.serve(config, base, target, lifecycle))
     }
 
     /// What can be known of the files without the hardware or the network.
@@ -69,7 +74,13 @@ impl Serve {
         made.map_err(|error| Failure::during("TLS", &error))
     }
 
-    async fn serve(self, config: EffectiveConfig, lifecycle: Lifecycle) -> Result<(), Failure> {
+    async fn serve(
+        self,
+        config: EffectiveConfig,
+        base: EffectiveConfig,
+        target: Target,
+        lifecycle: Lifecycle,
+    ) -> Result<(), Failure> {
         let tls = self.tls()?;
         let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
@@ -86,12 +97,14 @@ impl Serve {
         if self.tls == TlsKind::Pem {
             reload_certificate(&lifecycle, tls.clone());
         }
+        let route = self.route(target, base).await?;
+        route.reload_on_signal(&lifecycle, &attester);
         let listener = TlsListener::bind(self.listen, tls)
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
         banner::print(&self, &identity, &config, listener.local_addr());
         lifecycle.serving();
-        self.accept(listener, attester.clone(), unseal, lifecycle.ending()).await;
+        self.accept(listener, attester.clone(), unseal, route, lifecycle.ending()).await;
         attester.drain().await;
         Ok(())
     }
@@ -102,11 +115,10 @@ impl Serve {
         mut listener: TlsListener,
         attester: Attester,
         unseal: Option<UnsealLayer>,
+        route: Route,
         ending: impl Future<Output = ()>,
     ) {
         let limits = Arc::new(self.limits);
-        let backend =
-            UpstreamBackend::new(self.upstream, self.upstream_protocol, self.connect_timeout, self.names.into());
         let layers = Layers { report: ReportLayer::new(attester), unseal };
         let permits =
             Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
@@ -115,13 +127,9 @@ impl Serve {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await
                 && let Some((stream, _)) = listener.accept().await
             {
-                tokio::spawn(connection(
-                    stream,
-                    layers.clone(),
-                    backend.clone(),
-                    Arc::clone(&limits),
-                    running.with(permit),
-                ));
+                let way = route.connection();
+                let running = running.with(permit).until(way.retired());
+                tokio::spawn(connection(stream, layers.clone(), way, Arc::clone(&limits), running));
             }
         };
         tokio::select! {
@@ -152,17 +160,11 @@ struct Layers {
     unseal: Option<UnsealLayer>,
 }
 
-async fn connection(
-    stream: TlsStream,
-    layers: Layers,
-    backend: UpstreamBackend,
-    limits: Arc<Limits>,
-    running: Running,
-) {
+async fn connection(stream: TlsStream, layers: Layers, way: Way, limits: Arc<Limits>, running: Running) {
     let protocol = if stream.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
     let info = stream.info().clone();
     let exchanges = Exchanges::default();
-    let proxy = Proxy::new(backend, Arc::clone(&limits), exchanges.clone(), running.clone(), info.remote_addr());
+    let proxy = Proxy::new(way, Arc::clone(&limits), exchanges.clone(), running.clone(), info.remote_addr());
     let info = ConnectionInfoLayer::new(info);
     match layers.unseal {
         None => {

@@ -41,10 +41,15 @@ impl fmt::Display for UpstreamProtocol {
     }
 }
 
-/// `http://HOST:PORT` or `unix:PATH`.
+/// `http://HOST:PORT`, `unix:PATH`, or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Upstream {
     Tcp {
+        host: String,
+        port: u16,
+    },
+    /// A worker, which must prove what it is.
+    Tls {
         host: String,
         port: u16,
     },
@@ -56,7 +61,8 @@ impl FromStr for Upstream {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("expected http://HOST:PORT or unix:PATH, found {text:?}{why}");
+        let wrong =
+            |why: &str| format!("expected http://HOST:PORT, unix:PATH or https://HOST:PORT, found {text:?}{why}");
         #[cfg(unix)]
         if let Some(path) = text.strip_prefix("unix:") {
             // The path stands in a text of lines, whose digest clients pin.
@@ -67,20 +73,21 @@ impl FromStr for Upstream {
             };
         }
         let uri: Uri = text.parse().map_err(|error| wrong(&format!(": {error}")))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong(if uri.scheme_str() == Some("https") {
-                ": TLS to the upstream is not spoken"
-            } else {
-                ""
-            }));
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("")),
+        };
         if !matches!(uri.path_and_query().map(|target| target.as_str()), None | Some("/")) {
             return Err(wrong(": a path would be ignored"));
         }
         let authority =
             uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(|| wrong(""))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self::Tcp { host, port: authority.port_u16().unwrap_or(80) })
+        Ok(match tls {
+            false => Self::Tcp { host, port: authority.port_u16().unwrap_or(80) },
+            true => Self::Tls { host: host.to_ascii_lowercase(), port: authority.port_u16().unwrap_or(443) },
+        })
     }
 }
 
@@ -88,22 +95,41 @@ impl FromStr for Upstream {
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Tcp { host, port } => write!(f, "http://{}:{port}", bracketed(host)),
+            Self::Tls { host, port } => write!(f, "https://{}:{port}", bracketed(host)),
             #[cfg(unix)]
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
+/// An IPv6 address as URLs have it.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
 impl Upstream {
-    /// Whether what is sent there stays on this machine: a Unix socket, a loopback address, or `localhost`, whose
+    /// Whether it must prove what it is.
+    pub(crate) fn is_worker(&self) -> bool {
+        matches!(self, Self::Tls { .. })
+    }
+
+    /// Its URL under another name, if it has one.
+    pub(crate) fn named(&self, name: Option<&str>) -> String {
+        match (self, name) {
+            (Self::Tls { port, .. }, Some(name)) => Self::Tls { host: name.to_owned(), port: *port }.to_string(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Whether plaintext that is sent there stays on this machine: a Unix socket, a loopback address, or `localhost`, whose
     /// addresses are looked at again at each connection.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp { host, .. } => {
                 host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
             }
+            Self::Tls { .. } => false,
             #[cfg(unix)]
             Self::Unix(_) => true,
         }
@@ -124,7 +150,7 @@ impl Connector {
 
     async fn connect(&self) -> io::Result<UpstreamIo> {
         match &*self.upstream {
-            Upstream::Tcp { host, port } => {
+            Upstream::Tcp { host, port } | Upstream::Tls { host, port } => {
                 let tcp = TcpStream::connect((host.as_str(), *port)).await?;
                 let peer = tcp.peer_addr()?.ip();
                 if self.upstream.is_local() && !peer.is_loopback() {
@@ -217,6 +243,8 @@ mod tests {
             ("http://[::1]:9/", "http://[::1]:9", true),
             ("http://10.0.0.1:80", "http://10.0.0.1:80", false),
             ("http://localhost.example:80", "http://localhost.example:80", false),
+            ("https://Worker.example", "https://worker.example:443", false),
+            ("https://[::1]:9", "https://[::1]:9", false),
             ("unix:/run/app.sock", "unix:/run/app.sock", true),
         ] {
             let upstream: Upstream = text.parse().unwrap();
@@ -228,7 +256,8 @@ mod tests {
     fn what_is_no_upstream_is_refused() {
         for text in [
             "127.0.0.1:8082",
-            "https://127.0.0.1",
+            "https://127.0.0.1/path",
+            "https://user@127.0.0.1",
             "h2c://127.0.0.1",
             "http://127.0.0.1/path",
             "http://127.0.0.1/?query",

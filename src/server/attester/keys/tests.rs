@@ -8,7 +8,6 @@ const SECOND: Duration = Duration::from_secs(1);
 fn settings(names: Vec<String>) -> KeySettings {
     KeySettings {
         names,
-        config: None,
         route: None,
         #[cfg(feature = "seal")]
         seal: None,
@@ -18,7 +17,7 @@ fn settings(names: Vec<String>) -> KeySettings {
 }
 
 fn ring(clock: &ManualClock) -> KeyRing {
-    KeyRing::new(settings(vec!["a.example".into()]), clock.now()).unwrap()
+    KeyRing::new(settings(vec!["a.example".into()]), None, clock.now()).unwrap()
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn keys_whose_grace_has_passed_unnoticed_get_none() {
     clock.advance(HOUR + GRACE);
     assert!(!ring.select(&[first], clock.now()).1);
     let without = KeySettings { grace: Duration::ZERO, ..settings(vec![]) };
-    let ring = KeyRing::new(without, clock.now()).unwrap();
+    let ring = KeyRing::new(without, None, clock.now()).unwrap();
     let first = *ring.current(clock.now()).digest();
     clock.advance(HOUR);
     assert!(!ring.select(&[first], clock.now()).1);
@@ -109,14 +108,57 @@ fn a_document_that_would_outgrow_its_limit_in_a_later_epoch_is_refused_at_once()
     let fits = |names: usize, rest: usize| {
         let mut names = vec!["a".repeat(40); names];
         names.push("b".repeat(rest));
-        make(&settings(names), [0; 16], 1, now)
+        make(&settings(names), [0; 16], 1, None, now)
     };
     // The largest document of epoch 1 that still fits.
     let names = (1..).find(|names| fits(*names + 1, 1).is_err()).unwrap();
     let rest = (1..).find(|rest| fits(names, *rest + 1).is_err()).unwrap();
     let mut all = vec!["a".repeat(40); names];
     all.push("b".repeat(rest));
-    assert!(KeyRing::new(settings(all), now).is_err());
+    assert!(KeyRing::new(settings(all), None, now).is_err());
+}
+
+#[test]
+fn another_configuration_makes_new_keys_at_once_and_gives_up_all_before_without_grace() {
+    let clock = ManualClock::new();
+    let ring = ring(&clock);
+    let first = *ring.current(clock.now()).digest();
+    clock.advance(HOUR);
+    let second = ring.current(clock.now());
+    ring.set_config([1; 32], clock.now()).unwrap();
+    let third = ring.current(clock.now());
+    assert_eq!((third.document().fields().config, third.document().fields().epoch), (Some([1; 32]), 3));
+    assert_ne!(third.document().fields().sign, second.document().fields().sign);
+    for before in [first, *second.digest()] {
+        let (keys, trusted) = ring.select(&[before], clock.now());
+        assert_eq!((keys.digest(), trusted), (third.digest(), false), "they vouch for another configuration");
+    }
+    assert_eq!(ring.next_refresh(clock.now()), HOUR, "a whole epoch begins");
+    clock.advance(HOUR);
+    assert_eq!(ring.current(clock.now()).document().fields().config, Some([1; 32]), "later keys vouch for it too");
+}
+
+#[test]
+fn the_same_configuration_again_changes_nothing() {
+    let clock = ManualClock::new();
+    let ring = KeyRing::new(settings(vec![]), Some([1; 32]), clock.now()).unwrap();
+    let first = *ring.current(clock.now()).digest();
+    ring.set_config([1; 32], clock.now()).unwrap();
+    assert_eq!(*ring.current(clock.now()).digest(), first);
+}
+
+#[test]
+fn a_configuration_that_the_document_has_no_room_for_is_refused_and_nothing_changes() {
+    let clock = ManualClock::new();
+    let now = clock.now();
+    let names = |names: usize| vec!["a".repeat(40); names];
+    let most = (1..).find(|more| KeyRing::new(settings(names(*more + 1)), None, now).is_err()).unwrap();
+    let ring = KeyRing::new(settings(names(most)), None, now).unwrap();
+    let first = *ring.current(now).digest();
+    assert!(ring.set_config([1; 32], now).is_err());
+    assert_eq!(*ring.current(now).digest(), first);
+    clock.advance(HOUR);
+    assert_eq!(ring.current(clock.now()).document().fields().config, None);
 }
 
 #[test]
@@ -130,7 +172,7 @@ fn no_private_key_is_in_debug_output() {
 fn the_route_stands_in_every_document() {
     let clock = ManualClock::new();
     let settings = KeySettings { route: Some("tee-1".into()), ..settings(vec![]) };
-    let ring = KeyRing::new(settings, clock.now()).unwrap();
+    let ring = KeyRing::new(settings, None, clock.now()).unwrap();
     for _ in 0..2 {
         assert_eq!(ring.current(clock.now()).document().fields().route.as_deref(), Some("tee-1"));
         clock.advance(HOUR);
@@ -142,7 +184,7 @@ mod sealing {
     use super::*;
 
     fn ring(clock: &ManualClock, opens: usize) -> KeyRing {
-        KeyRing::new(KeySettings { seal: Some(opens), ..settings(vec![]) }, clock.now()).unwrap()
+        KeyRing::new(KeySettings { seal: Some(opens), ..settings(vec![]) }, None, clock.now()).unwrap()
     }
 
     /// Current digest.
@@ -231,6 +273,19 @@ mod sealing {
         assert!(private.upgrade().is_none(), "erased");
         assert!(!ring.select(&[*first.digest()], clock.now()).1, "clients need evidence for the new keys");
         assert_eq!(ring.next_refresh(clock.now()), HOUR, "a whole epoch begins");
+    }
+
+    #[test]
+    fn another_configuration_erases_the_keys_that_open_what_was_sealed_under_the_one_before() {
+        let clock = ManualClock::new();
+        let ring = ring(&clock, 9);
+        let first = current(&ring, &clock);
+        let private = Arc::downgrade(ring.ring.load().current.sealing.as_ref().unwrap());
+        ring.set_config([1; 32], clock.now()).unwrap();
+        assert_eq!(opener(&ring, &first, &clock), None);
+        assert_eq!(ring.open(&first, &[1; 32], clock.now()), None);
+        assert!(private.upgrade().is_none(), "erased");
+        assert!(opener(&ring, &current(&ring, &clock), &clock).is_some());
     }
 
     #[test]
