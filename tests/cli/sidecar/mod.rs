@@ -13,4 +13,5 @@ mod reload;
 mod restart;
 mod sealed;
 pub(crate) mod support;
+mod systemd;
 pub(crate) mod upstream;

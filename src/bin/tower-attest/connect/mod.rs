@@ -135,7 +135,7 @@ impl Connect {
         line("listening", &address.to_string());
         let backend = AttestedBackend::new(Route { way, far }, hosts);
         self.reload_on_signal(&lifecycle, backend.clone());
-        lifecycle.serving();
+        lifecycle.serving(format!("{} on {address}", self.to));
         serve(listener, backend, Arc::new(self.limits.clone()), lifecycle.ending()).await;
         Ok(())
     }

@@ -46,8 +46,9 @@ impl Reloads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(entry));
     }
 
-    /// Runs all of them, one after the other. One that fails keeps no other from running.
-    pub(crate) async fn run(self) {
+    /// Runs all of them, one after the other. One that fails keeps no other from running. Returns those that were refused.
+    pub(super) async fn run(self) -> Vec<&'static str> {
+        let mut refused = Vec::new();
         let entries = self.entries();
         if entries.is_empty() {
             tracing::info!("reload: there is nothing to read again");
@@ -64,9 +65,11 @@ impl Reloads {
                 Err(error) => {
                     entry.refused.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(reload = entry.name, %error, "not reloaded: what was before stays in force");
+                    refused.push(entry.name);
                 }
             }
         }
+        refused
     }
 
     /// What came of those that were tried so far.
@@ -107,8 +110,8 @@ mod tests {
                 async move { if nth == 1 { Err(Failure::undecided("the second")) } else { Ok(()) } }
             }
         });
-        for _ in 0..3 {
-            reloads.clone().run().await;
+        for refused in [&["certificate"][..], &["certificate", "policy"], &["certificate"]] {
+            assert_eq!(reloads.clone().run().await, refused);
         }
         let count = |name, reloaded, refused| ReloadCount { name, reloaded, refused };
         assert_eq!(reloads.counts(), [count("certificate", 0, 3), count("policy", 2, 1)]);

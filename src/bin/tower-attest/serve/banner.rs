@@ -1,5 +1,6 @@
 //! What `serve` says of itself when it starts.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use anstyle::Style;
@@ -17,6 +18,12 @@ pub(crate) struct Identity {
     platform: Platform,
     measurement: [u8; 48],
     tcb: String,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.platform, hex::encode(self.measurement))
+    }
 }
 
 /// Asks the hardware, as a client would.

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tower::Layer;
 use tower_attest::seal::UnsealLayer;
 use tower_attest::tls::{ConnectionInfoLayer, Tls, TlsListener, TlsStream};
-use tower_attest::{Attester, ReportLayer};
+use tower_attest::{Attester, Health, ReportLayer};
 
 use self::config::EffectiveConfig;
 pub(crate) use self::flags::Serve;
@@ -103,7 +103,11 @@ impl Serve {
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
         banner::print(&self, &identity, &config, listener.local_addr());
-        lifecycle.serving();
+        lifecycle.alive_while({
+            let attester = attester.clone();
+            move || attester.health() != Health::Stopped
+        });
+        lifecycle.serving(format!("{identity} on {}", listener.local_addr()));
         self.accept(listener, attester.clone(), unseal, route, lifecycle.ending()).await;
         attester.drain().await;
         Ok(())
