@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -33,10 +33,11 @@ const IDLE: Duration = Duration::from_secs(30);
 /// An HTTP/1.1 client over TLS 1.2 or 1.3 (rustls, aws-lc-rs) and, for a mirror with an `http` URL, without TLS.
 ///
 /// It follows no redirect, keeps no cookie, uses no proxy and has no timeout of its own: who calls it limits time and
-/// size. Clones share their connections; one idle connection per host is kept for 30 s.
+/// size. Clones share their connections; one idle connection per host is kept for 30 s. It takes requests with and
+/// without a body.
 #[derive(Clone)]
 pub struct HttpsClient {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl HttpsClient {
@@ -80,6 +81,20 @@ impl Service<Request<Empty<Bytes>>> for HttpsClient {
     }
 
     fn call(&mut self, request: Request<Empty<Bytes>>) -> ResponseFuture {
+        self.client.request(request.map(|_| Full::default()))
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for HttpsClient {
+    type Response = Response<Incoming>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> ResponseFuture {
         self.client.request(request)
     }
 }

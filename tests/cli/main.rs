@@ -8,6 +8,7 @@
     clippy::expect_used
 )]
 
+mod acme;
 mod collateral;
 mod configuration;
 mod doctor;

@@ -58,7 +58,8 @@ impl CertificateFlags {
     }
 }
 
-fn read(path: &Path) -> Result<RootCertStore, Failure> {
+/// The root certificates of a PEM file, one at least.
+pub(crate) fn read(path: &Path) -> Result<RootCertStore, Failure> {
     parse_roots(&std::fs::read(path).map_err(|error| Failure::during(path.display(), &error))?, path)
 }
 

@@ -6,6 +6,7 @@ mod certificates;
 mod completions;
 mod configuration;
 mod connect;
+mod der;
 mod doctor;
 mod failure;
 mod inspect;

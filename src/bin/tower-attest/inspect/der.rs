@@ -1,5 +1,7 @@
 //! Just enough X.509 to show who issued what, until when. Nothing is believed by it.
 
+use crate::der::{INTEGER, OID, Reader, SEQUENCE};
+
 /// What a certificate says of itself.
 #[derive(Debug)]
 pub(super) struct Certificate {
@@ -19,11 +21,6 @@ pub(super) struct Crl {
     pub(super) revoked: Vec<String>,
 }
 
-const INTEGER: u8 = 0x02;
-const OID: u8 = 0x06;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 
@@ -32,7 +29,7 @@ impl Certificate {
     pub(super) fn parse(der: &[u8]) -> Option<Self> {
         let mut tbs = signed(der)?;
         tbs.take(VERSION);
-        let serial = hex::encode(tbs.take(INTEGER)?.0);
+        let serial = hex::encode(tbs.take(INTEGER)?.rest());
         tbs.take(SEQUENCE)?;
         let issuer = name(tbs.take(SEQUENCE)?)?;
         let mut validity = tbs.take(SEQUENCE)?;
@@ -52,10 +49,10 @@ impl Crl {
         let issuer = name(tbs.take(SEQUENCE)?)?;
         let this_update = tbs.time()?;
         let next_update = tbs.time();
-        let mut entries = tbs.take(SEQUENCE).unwrap_or(Reader(&[]));
+        let mut entries = tbs.take(SEQUENCE).unwrap_or(Reader::new(&[]));
         let mut revoked = Vec::new();
-        while !entries.0.is_empty() {
-            revoked.push(hex::encode(entries.take(SEQUENCE)?.take(INTEGER)?.0));
+        while !entries.rest().is_empty() {
+            revoked.push(hex::encode(entries.take(SEQUENCE)?.take(INTEGER)?.rest()));
         }
         Some(Self { issuer, this_update, next_update, revoked })
     }
@@ -63,19 +60,19 @@ impl Crl {
 
 /// The contents of the signed part: of a SEQUENCE of it, an algorithm and a signature, with nothing behind.
 fn signed(der: &[u8]) -> Option<Reader<'_>> {
-    let mut outer = Reader(der);
+    let mut outer = Reader::new(der);
     let mut parts = outer.take(SEQUENCE)?;
-    outer.0.is_empty().then(|| parts.take(SEQUENCE))?
+    outer.rest().is_empty().then(|| parts.take(SEQUENCE))?
 }
 
 /// `CN=…, O=…`: the attributes that these certificates have.
 fn name(mut sets: Reader<'_>) -> Option<String> {
     let mut parts = Vec::new();
-    while !sets.0.is_empty() {
+    while !sets.rest().is_empty() {
         let mut set = sets.take(SET)?;
-        while !set.0.is_empty() {
+        while !set.rest().is_empty() {
             let mut attribute = set.take(SEQUENCE)?;
-            let key = match attribute.take(OID)?.0 {
+            let key = match attribute.take(OID)?.rest() {
                 [0x55, 4, 3] => "CN",
                 [0x55, 4, 6] => "C",
                 [0x55, 4, 7] => "L",
@@ -89,59 +86,6 @@ fn name(mut sets: Reader<'_>) -> Option<String> {
         }
     }
     Some(parts.join(", "))
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    /// The next element's tag and contents.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let [tag, length, rest @ ..] = self.0 else { return None };
-        let (length, rest) = match *length {
-            short @ 0..=0x7f => (usize::from(short), rest),
-            0x81 => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
-            0x82 => rest.split_first_chunk().map(|(bytes, rest)| (usize::from(u16::from_be_bytes(*bytes)), rest))?,
-            0x83 => {
-                let ([high, middle, low], rest) = rest.split_first_chunk()?;
-                (usize::try_from(u32::from_be_bytes([0, *high, *middle, *low])).ok()?, rest)
-            }
-            _ => return None,
-        };
-        let (contents, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((*tag, contents))
-    }
-
-    fn take(&mut self, tag: u8) -> Option<Self> {
-        let before = self.0;
-        match self.next() {
-            Some((found, contents)) if found == tag => Some(Self(contents)),
-            _ => {
-                self.0 = before;
-                None
-            }
-        }
-    }
-
-    /// A time as RFC 3339 writes it.
-    fn time(&mut self) -> Option<String> {
-        let text = self.take(UTC_TIME).map(|time| (time, 2)).or_else(|| Some((self.take(GENERALIZED_TIME)?, 4)));
-        let (time, year_len) = text?;
-        let text = std::str::from_utf8(time.0).ok()?.strip_suffix('Z')?;
-        if text.len() != year_len + 10 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let (year, rest) = text.split_at_checked(year_len)?;
-        let century = match year_len {
-            2 if year >= "50" => "19",
-            2 => "20",
-            _ => "",
-        };
-        let pair = |index: usize| rest.get(index * 2..index * 2 + 2);
-        let (month, day, hour, minute, second) = (pair(0)?, pair(1)?, pair(2)?, pair(3)?, pair(4)?);
-        Some(format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use anstyle::Style;
 use tower_attest::{Attester, Nonce, Platform};
 
 use super::config::EffectiveConfig;
-use super::{Serve, hardware};
+use super::redirect::Redirect;
+use super::{Front, Serve, hardware};
 use crate::failure::Failure;
 
 const LABEL: Style = Style::new().dimmed();
@@ -37,7 +38,13 @@ pub(crate) async fn identity(attester: &Attester) -> Result<Identity, Failure> {
 }
 
 /// On standard output, 80 columns. `listening` comes last: whoever reads it may connect.
-pub(crate) fn print(serve: &Serve, identity: &Identity, config: &EffectiveConfig, listening: SocketAddr) {
+pub(super) fn print(
+    serve: &Serve,
+    identity: &Identity,
+    config: &EffectiveConfig,
+    front: &Front,
+    listening: SocketAddr,
+) {
     let simulated = serve.platform.is_simulated();
     let platform = if simulated { format!("{} (simulated)", identity.platform) } else { identity.platform.to_string() };
     let measurement = hex::encode(identity.measurement);
@@ -52,6 +59,12 @@ pub(crate) fn print(serve: &Serve, identity: &Identity, config: &EffectiveConfig
     for (position, upstream) in serve.upstreams.iter().enumerate() {
         let spoken = if upstream.is_worker() { "attested".to_owned() } else { serve.upstream_protocol.to_string() };
         line(if position == 0 { "upstream" } else { "" }, &format!("{upstream} ({spoken})"));
+    }
+    if let Some(certificate) = front.certificate.describe() {
+        line("certificate", &certificate);
+    }
+    if let Some(addr) = front.redirect.as_ref().and_then(Redirect::local_addr) {
+        line("redirecting", &addr.to_string());
     }
     if simulated {
         tracing::warn!("simulated hardware: this server proves nothing");

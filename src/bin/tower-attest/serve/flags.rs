@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use http::uri::Authority;
 
+use super::acme::AcmeFlags;
 use super::balancer::{Terms, WorkerFlags};
 use super::collateral;
 use super::config::EffectiveConfig;
 use super::hardware::Hardware;
+use super::redirect::RedirectFlags;
 use super::upstream::{Upstream, UpstreamProtocol};
 use crate::configuration::{Source, after_help};
 use crate::failure::Failure;
@@ -22,6 +24,9 @@ Examples:
   tower-attest serve --host prover.example --upstream http://127.0.0.1:8082
   tower-attest serve --host prover.example --upstream unix:/run/prover.sock \\
       --tls pem --cert cert.pem --key key.pem --listen 0.0.0.0:443
+  tower-attest serve --host prover.example --upstream http://127.0.0.1:8082 \\
+      --listen 0.0.0.0:443 --redirect 0.0.0.0:80 --tls acme \\
+      --state-dir /var/lib/tower-attest --acme-accept-terms
   tower-attest serve --host localhost --upstream http://127.0.0.1:8082 \\
       --platform sim-snp --insecure-no-hardware --simulated-policy policy.toml
   tower-attest serve --config-file /etc/tower-attest/tower-attest.toml --check"
@@ -86,6 +91,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(super) show_config: bool,
     #[command(flatten)]
+    pub(super) acme: AcmeFlags,
+    #[command(flatten)]
+    pub(super) redirect: RedirectFlags,
+    #[command(flatten)]
     pub(super) source: Source,
     #[command(flatten)]
     pub(super) workers: WorkerFlags,
@@ -108,6 +117,8 @@ pub(super) enum TlsKind {
     SelfSigned,
     /// From --cert and --key.
     Pem,
+    /// From a CA, by ACME: a key made here, kept in --state-dir and renewed. Needs --acme-accept-terms.
+    Acme,
 }
 
 /// A host name or address without port, as clients write it.
@@ -141,6 +152,9 @@ impl Serve {
         }
         if self.collateral.is_some() && !self.platform.may_be_tdx() {
             return Err(Failure::undecided("--collateral: only TDX quotes have collateral"));
+        }
+        if self.tls == TlsKind::Acme {
+            self.acme.check(self.names.iter().map(|name| name.host()), self.redirect.redirect.is_some())?;
         }
         Ok(())
     }

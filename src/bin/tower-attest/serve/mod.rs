@@ -1,13 +1,16 @@
 //! `tower-attest serve`: ends TLS inside the TEE, attests, and sends requests on to a program that knows nothing of it.
 
+mod acme;
 mod backend;
 mod balancer;
 mod banner;
+mod certificate;
 mod collateral;
 mod config;
 mod flags;
 mod forwarded;
 pub(crate) mod hardware;
+mod redirect;
 mod route;
 mod upstream;
 
@@ -15,14 +18,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tower::Layer;
 use tower_attest::seal::UnsealLayer;
-use tower_attest::tls::{ConnectionInfoLayer, Tls, TlsListener, TlsStream};
+use tower_attest::tls::{ConnectionInfoLayer, TlsListener, TlsStream};
 use tower_attest::{Attester, Health, ReportLayer};
 
+use self::certificate::Certificate;
 use self::config::EffectiveConfig;
 pub(crate) use self::flags::Serve;
-use self::flags::{Target, TlsKind};
+use self::flags::Target;
+use self::redirect::Redirect;
 use self::route::{Route, Way};
 use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
@@ -54,7 +60,7 @@ impl Serve {
 
     /// What can be known of the files without the hardware or the network.
     fn check_files(&self) -> Result<(), Failure> {
-        self.tls()?;
+        Certificate::check(self)?;
         self.collateral.as_ref().map_or(Ok(()), |source| source.open().map(drop))
     }
 
@@ -66,14 +72,6 @@ impl Serve {
         Ok(Some(if self.sealed_only { layer.sealed_only() } else { layer }))
     }
 
-    fn tls(&self) -> Result<Tls, Failure> {
-        let made = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) if self.tls == TlsKind::Pem => Tls::pem(cert, key),
-            _ => Tls::self_signed_names(self.host_names()),
-        };
-        made.map_err(|error| Failure::during("TLS", &error))
-    }
-
     async fn serve(
         self,
         config: EffectiveConfig,
@@ -81,7 +79,8 @@ impl Serve {
         target: Target,
         lifecycle: Lifecycle,
     ) -> Result<(), Failure> {
-        let tls = self.tls()?;
+        let certificate = Certificate::open(&self)?;
+        let tls = certificate.tls();
         let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
             .config(config.digest());
@@ -94,21 +93,21 @@ impl Serve {
         if let Some(path) = &self.simulated_policy {
             std::fs::write(path, simulation::policy()).map_err(|error| Failure::during(path.display(), &error))?;
         }
-        if self.tls == TlsKind::Pem {
-            reload_certificate(&lifecycle, tls.clone());
-        }
+        certificate.reload_by(&lifecycle);
         let route = self.route(target, base).await?;
         route.reload_on_signal(&lifecycle, &attester);
         let listener = TlsListener::bind(self.listen, tls)
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
-        banner::print(&self, &identity, &config, listener.local_addr());
+        let redirect = Redirect::bind(&self.redirect, &self.names, certificate.challenges()).await?;
+        let front = Front { certificate, redirect };
+        banner::print(&self, &identity, &config, &front, listener.local_addr());
         lifecycle.alive_while({
             let attester = attester.clone();
             move || attester.health() != Health::Stopped
         });
         lifecycle.serving(format!("{identity} on {}", listener.local_addr()));
-        self.accept(listener, attester.clone(), unseal, route, lifecycle.ending()).await;
+        self.accept(listener, attester.clone(), unseal, route, front, lifecycle.ending()).await;
         attester.drain().await;
         Ok(())
     }
@@ -120,6 +119,7 @@ impl Serve {
         attester: Attester,
         unseal: Option<UnsealLayer>,
         route: Route,
+        front: Front,
         ending: impl Future<Output = ()>,
     ) {
         let limits = Arc::new(self.limits);
@@ -127,6 +127,7 @@ impl Serve {
         let permits =
             Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
         let (shutdown, running) = Shutdown::new();
+        let _background = front.start(&limits, &running);
         let accepting = async {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await
                 && let Some((stream, _)) = listener.accept().await
@@ -149,12 +150,23 @@ impl Serve {
     }
 }
 
-/// The files are looked at before each handshake anyway; a signal tells at once whether they will do.
-fn reload_certificate(lifecycle: &Lifecycle, tls: Tls) {
-    lifecycle.reloads().add("certificate", move || {
-        let tls = tls.clone();
-        async move { tls.reload().map_err(|error| Failure::during("TLS", &error)) }
-    });
+/// What runs beside the listener.
+#[derive(Debug)]
+struct Front {
+    certificate: Certificate,
+    redirect: Option<Redirect>,
+}
+
+impl Front {
+    /// Runs until the set is dropped.
+    fn start(self, limits: &Arc<Limits>, running: &Running) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.certificate.run());
+        if let Some(redirect) = self.redirect {
+            tasks.spawn(redirect.run(Arc::clone(limits), running.clone()));
+        }
+        tasks
+    }
 }
 
 /// What stands between a connection and the proxy.
