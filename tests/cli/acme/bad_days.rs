@@ -43,6 +43,22 @@ async fn a_key_that_others_could_read_is_given_up() {
     assert_eq!(super::pebble::mode(&certificate), 0o600);
 }
 
+#[tokio::test]
+async fn what_cannot_be_written_any_more_is_told_and_serves_all_the_same() {
+    let Some(mut pebble) = Pebble::new(json!({})) else { return };
+    let serve = pebble.serve(&[]);
+    logs(&serve, "no certificate yet").await;
+    std::fs::remove_dir_all(pebble.folder()).unwrap();
+    std::fs::write(pebble.folder(), "no directory").unwrap();
+    pebble.revive().await;
+    serve.signal("HUP");
+    pebble.issued(&serve, NAME).await;
+    for what in ["the new account cannot be kept", "the new certificate cannot be kept"] {
+        assert!(serve.log().contains(what), "{}", serve.log());
+    }
+    assert_eq!(pebble.orders(), 1);
+}
+
 /// Each certificate has a key of its own.
 fn public_key(certificate: &[u8]) -> Vec<u8> {
     let certificate = rustls::pki_types::CertificateDer::from(certificate.to_vec());

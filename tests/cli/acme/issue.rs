@@ -45,8 +45,10 @@ async fn by_http_01() {
 }
 
 #[tokio::test]
-async fn for_several_names_and_an_address() {
-    let Some(pebble) = Pebble::start(json!({})).await else { return };
+async fn for_several_names_and_an_address_by_a_ca_that_refuses_many_nonces() {
+    let Some(mut pebble) = Pebble::new(json!({})) else { return };
+    pebble.refused_nonces = 20;
+    pebble.revive().await;
     let redirect = format!("127.0.0.1:{}", pebble.http);
     let hosts = ["--host", NAME, "--host", "Other.example", "--host", "127.0.0.1"];
     for challenge in ["tls-alpn-01", "http-01"] {

@@ -29,6 +29,8 @@ pub(crate) const NAME: &str = "prover.example";
 pub(crate) struct Pebble {
     pub(crate) dir: tempfile::TempDir,
     settings: serde_json::Value,
+    /// How many good nonces of a hundred it refuses.
+    pub(crate) refused_nonces: u8,
     acme: u16,
     management: u16,
     dns_port: u16,
@@ -69,7 +71,7 @@ impl Pebble {
         dns.arg("-management").arg(format!("127.0.0.1:{dns_management}"));
         dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]);
         let dns = dns.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Some(Self { dir, settings, acme, management, dns_port, tls, http, running: None, dns })
+        Some(Self { dir, settings, refused_nonces: 0, acme, management, dns_port, tls, http, running: None, dns })
     }
 
     pub(crate) async fn start(settings: serde_json::Value) -> Option<Self> {
@@ -96,7 +98,8 @@ impl Pebble {
             .arg("-config")
             .arg(path)
             .args(["-dnsserver", &format!("127.0.0.1:{}", self.dns_port)])
-            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_AUTHZREUSE", "0"), ("PEBBLE_WFE_NONCEREJECT", "10")])
+            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_AUTHZREUSE", "0")])
+            .env("PEBBLE_WFE_NONCEREJECT", self.refused_nonces.to_string())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn();

@@ -28,12 +28,11 @@ async fn no_request_is_lost_while_certificates_come_and_go() {
         (renewals == 3).then_some(())
     })
     .await;
-    assert!(!serve.log().contains("no new certificate"), "{}", serve.log());
 }
 
 #[tokio::test]
 async fn while_the_ca_is_away_the_old_one_serves_and_when_it_has_forgotten_all_an_account_is_made_anew() {
-    let Some(mut pebble) = Pebble::start(json!({ "certificateValidityPeriod": 4 })).await else { return };
+    let Some(mut pebble) = Pebble::start(json!({ "certificateValidityPeriod": 9 })).await else { return };
     let serve = pebble.serve(&[]);
     pebble.issued(&serve, NAME).await;
     pebble.kill();

@@ -65,6 +65,23 @@ fn a_state_directory_that_cannot_be_kept_is_refused_at_the_start() {
 }
 
 #[test]
+fn a_check_reads_what_is_there_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let checked = |more: &[&str]| {
+        let flags = ["--host", "prover.example", "--acme-accept-terms", "--check", "--state-dir"];
+        run([&SERVE[..], &flags, &[state.to_str().unwrap()], more].concat())
+    };
+    assert_eq!(checked(&[]).code, 0);
+    assert!(!state.exists());
+    assert_eq!(checked(&["--acme-roots-file", "/nonexistent"]).code, 2);
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let run = checked(&[]);
+    assert!(run.code == 2 && run.stderr.contains("mode 777"), "{}", run.stderr);
+}
+
+#[test]
 fn the_effective_configuration_names_acme_and_neither_the_ca_nor_port_80() {
     let shown = |more: &[&str]| {
         let run = run([&SERVE[..], &["--host", "a", "--state-dir", "/nonexistent", "--show-config"], more].concat());

@@ -1,7 +1,5 @@
 //! Why no certificate came of an attempt.
 
-use std::io;
-
 use instant_acme::{Error, Problem};
 use tower_attest::BoxError;
 
@@ -24,8 +22,6 @@ pub(super) enum AttemptError {
     Issued(#[from] NotUsable),
     #[error("making a key: {0}")]
     Key(#[source] BoxError),
-    #[error("the account cannot be kept: {0}")]
-    Account(#[source] io::Error),
     #[error("no certificate within {0:?}")]
     Timeout(std::time::Duration),
 }
@@ -42,7 +38,7 @@ impl AttemptError {
             Self::NotOffered { .. } | Self::NoProfile { .. } | Self::NotValidated { .. } | Self::Issued(_) => {
                 Cause::Refused
             }
-            Self::Acme { .. } | Self::Key(_) | Self::Account(_) | Self::Timeout(_) => Cause::Unavailable,
+            Self::Acme { .. } | Self::Key(_) | Self::Timeout(_) => Cause::Unavailable,
         }
     }
 

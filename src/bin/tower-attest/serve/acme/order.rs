@@ -66,8 +66,11 @@ impl Orders {
             .create(&new, self.settings.directory.to_string(), self.settings.external.as_ref())
             .await
             .map_err(AttemptError::during("making an account"))?;
-        self.state.keep_account(&credentials).map_err(AttemptError::Account)?;
         tracing::info!(id = account.id(), "acme: a new account");
+        if let Err(error) = self.state.keep_account(&credentials) {
+            // It will do for this order. Giving up here would make an account for each attempt.
+            tracing::error!(%error, "acme: the new account cannot be kept in --state-dir");
+        }
         Ok(account)
     }
 
