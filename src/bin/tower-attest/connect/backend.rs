@@ -23,10 +23,15 @@ use tower_attest::{BoxError, VerifiedReport};
 use super::result::{ATTESTATION_RESULT, failed, verified};
 use crate::failure::Failure;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::failed::Failed;
 use crate::proxy::head::remove_attestation;
+use crate::proxy::lent::Loan;
 use crate::proxy::problem::{Code, Problem};
 use crate::proxy::service::Backend;
 use crate::trust::Believer;
+
+/// How often a request is sent that the far end says it has not processed.
+const ATTEMPTS: usize = 3;
 
 /// The far end of `connect`.
 #[derive(Debug, Clone)]
@@ -179,7 +184,22 @@ impl Backend for AttestedBackend {
     }
 
     async fn send(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Response<ProxyBody>, Problem> {
-        let mut response = self.route().exchange(request, upgrade)?.await.map_err(|error| failed(&error))?;
+        let (parts, body) = request.into_parts();
+        let loan = Loan::new(body);
+        let mut attempts = 0;
+        let mut response = loop {
+            attempts += 1;
+            let attempt = Request::from_parts(parts.clone(), loan.lend().boxed_unsync());
+            let error = match self.route().exchange(attempt, upgrade)?.await {
+                Ok(response) => break response,
+                Err(error) => error,
+            };
+            // A server that ends a connection says which requests on it came too late.
+            let unprocessed = matches!(Failed::of(&error, &loan), Failed::Unprocessed);
+            if !unprocessed || !loan.is_whole() || attempts == ATTEMPTS {
+                return Err(failed(&error));
+            }
+        };
         remove_attestation(response.headers_mut());
         let Some(result) = VerifiedReport::of(&response).and_then(verified) else {
             // Both ways put one into each response; without it nothing may pass.

@@ -5,7 +5,9 @@
 
 pub(crate) mod activity;
 pub(crate) mod body;
+pub(crate) mod failed;
 pub(crate) mod head;
+pub(crate) mod lent;
 pub(crate) mod limits;
 pub(crate) mod opening;
 pub(crate) mod problem;

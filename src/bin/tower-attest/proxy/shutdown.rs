@@ -84,7 +84,7 @@ mod tests {
         let (mut one, mut other) = (running.clone().until(Some(retired.subscribe())), running.until(None));
         assert!(tokio::time::timeout(Duration::from_secs(1), one.ending()).await.is_err());
         retired.send_replace(true);
-        one.ending().await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), one.ending()).await.is_ok());
         assert!(tokio::time::timeout(Duration::from_secs(1), other.ending()).await.is_err());
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -155,4 +157,42 @@ async fn who_was_told_of_another_configuration_is_asked_to_come_again_and_nothin
     }
     assert_ne!(config(&client, loose.addr()).await, before);
     assert!(worker.upstream.seen.paths().iter().all(|path| path == "/"), "{:?}", worker.upstream.seen.paths());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_a_reload_fails_no_request_but_those_that_are_asked_to_come_again() {
+    let dir = dir();
+    let (one, two) = (Worker::start(&dir, &[]).await, Worker::start(&dir, &[]).await);
+    let policy = policy(&dir);
+    let front = balancer(&dir, &[one.url(), two.url()], &policy, &[]);
+    let connect = front.connect(&[]);
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (stop, served, client, addr) = (Arc::clone(&stop), Arc::clone(&served), client(), connect.addr());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let request = Request::post(format!("http://{addr}/")).body(Full::from("sent")).unwrap();
+                    let response = collected(client.request(request).await.unwrap()).await;
+                    match response.status() {
+                        StatusCode::OK => _ = served.fetch_add(1, Ordering::SeqCst),
+                        _ => assert_eq!(code(&response).1, "configuration-changed", "{response:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let text = std::fs::read_to_string(&policy).unwrap();
+    for n in 0..4 {
+        let before = served.load(Ordering::SeqCst);
+        eventually("requests are served", || served.load(Ordering::SeqCst) > before + 50).await;
+        std::fs::write(&policy, format!("{text}\n# {n}\n")).unwrap();
+        reload(&front, RELOADED).await;
+    }
+    let before = served.load(Ordering::SeqCst);
+    eventually("requests are served", || served.load(Ordering::SeqCst) > before + 50).await;
+    stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        assert!(task.await.is_ok(), "{}", connect.log());
+    }
 }

@@ -97,3 +97,55 @@ impl Body for Carried {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::StreamBody;
+
+    use super::super::worker::tests::worker;
+    use super::*;
+    use crate::proxy::body::full;
+
+    fn failures(worker: &Worker) -> (usize, u64) {
+        (worker.stats().in_flight, worker.stats().failures)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_counts_until_its_body_has_ended_and_only_a_bad_end_counts_against_the_worker() {
+        let worker = Arc::new(worker());
+        let second = Duration::from_secs(1);
+        let start = || Flight::start(Arc::clone(&worker), Some(Activity::start(Some(10 * second), None)));
+
+        let response = start().carry(Response::new(full("body")));
+        assert_eq!(failures(&worker), (1, 0));
+        response.into_body().collect().await.unwrap();
+        assert_eq!(failures(&worker), (0, 0));
+
+        drop(start());
+        assert_eq!(failures(&worker), (0, 0), "the client has gone");
+
+        let standing_still = start().carry(Response::new(full("body")));
+        tokio::time::advance(10 * second).await;
+        drop(standing_still);
+        assert_eq!(failures(&worker), (0, 1));
+
+        let broken = StreamBody::new(tokio_stream::iter([Err::<Frame<Bytes>, BoxError>("broken".into())]));
+        let response = start().carry(Response::new(broken.boxed_unsync()));
+        assert!(response.into_body().collect().await.is_err());
+        assert_eq!(failures(&worker), (0, 2));
+    }
+
+    #[test]
+    fn a_gateways_errors_are_told_from_a_services() {
+        for status in [502, 503, 504] {
+            assert!(is_gateway_error(&Response::builder().status(status).body(()).unwrap()), "{status}");
+        }
+        for status in [200, 400, 429, 500, 501] {
+            assert!(!is_gateway_error(&Response::builder().status(status).body(()).unwrap()), "{status}");
+        }
+        let grpc = |code: &str| Response::builder().header("grpc-status", code).body(()).unwrap();
+        assert!(is_gateway_error(&grpc("14")) && !is_gateway_error(&grpc("13")) && !is_gateway_error(&grpc("0")));
+    }
+}

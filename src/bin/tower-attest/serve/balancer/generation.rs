@@ -148,7 +148,7 @@ impl Generation {
 }
 
 /// What requests get on connections whose client was told of another configuration.
-pub(super) fn changed_configuration() -> Problem {
+fn changed_configuration() -> Problem {
     let detail = "the configuration has changed since this connection was made: ask again on another";
     Problem::new(StatusCode::MISDIRECTED_REQUEST, Code::ConfigurationChanged, detail)
 }

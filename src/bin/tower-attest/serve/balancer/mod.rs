@@ -4,11 +4,9 @@
 //! judged by. So plaintext goes where a client agreed to: no request is sent on a channel of another policy than the one in
 //! force when its connection was accepted.
 
-mod failed;
 mod flags;
 mod flight;
 mod generation;
-mod lent;
 mod narrowed;
 mod stats;
 mod worker;
@@ -26,11 +24,9 @@ use http::{Request, Response, StatusCode, Uri};
 use tokio::sync::{Mutex, watch};
 use tower_attest::Attester;
 
-use self::failed::Failed;
 pub(crate) use self::flags::{Terms, WorkerFlags};
 use self::flight::Flight;
-use self::generation::{Generation, changed_configuration};
-use self::lent::Loan;
+use self::generation::Generation;
 use self::narrowed::Narrowed;
 use self::stats::Tally;
 #[expect(unused_imports, reason = "for the metrics of the admin listener")]
@@ -42,7 +38,9 @@ use super::upstream::{Connector, Upstream};
 use crate::failure::{Failure, chain};
 use crate::proxy::activity::Activity;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::failed::Failed;
 use crate::proxy::head::remove_attestation;
+use crate::proxy::lent::Loan;
 use crate::proxy::problem::{Code, Problem};
 use crate::proxy::service::Backend;
 
@@ -177,9 +175,6 @@ impl Backend for BalancerBackend {
     }
 
     async fn send(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Response<ProxyBody>, Problem> {
-        if *self.generation.retired().borrow() {
-            return Err(changed_configuration());
-        }
         let (mut parts, body) = request.into_parts();
         let activity = parts.extensions.remove::<Arc<Activity>>();
         let loan = Loan::new(body);

@@ -13,9 +13,9 @@ use tower::ServiceExt;
 use tower_attest::tls::{AttestedChannel, ChannelBuilder, ChannelError, Stage};
 use tower_attest::{BoxError, VerifiedReport};
 
-use super::lent::Lent;
 use super::stats::{Standing, Tally, WorkerStats};
 use crate::proxy::body::ProxyBody;
+use crate::proxy::lent::Lent;
 
 /// How long a look at a worker may take before requests are sent to others meanwhile.
 const SLOW: Duration = Duration::from_secs(2);
@@ -217,4 +217,72 @@ impl Worker {
 /// Whether a worker was not reached, as opposed to not believed.
 pub(super) fn is_away(stage: Stage) -> bool {
     matches!(stage, Stage::Connect | Stage::Tls | Stage::Http)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use tower_attest::AnyOf;
+
+    use super::*;
+
+    /// A worker that nobody has looked at.
+    pub(in super::super) fn worker() -> Worker {
+        let uri = Uri::from_static("https://worker.example");
+        let builder = || AttestedChannel::builder(Uri::from_static("https://worker.example"), AnyOf::none());
+        Worker::new(uri, builder, 1, Arc::default(), Arc::default()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateways_errors_count_in_a_row_and_a_good_answer_forgives_them() {
+        let worker = worker();
+        for _ in 0..3 {
+            for _ in 1..GATEWAY_ERRORS {
+                worker.answered(true);
+            }
+            assert!(worker.serves());
+            worker.answered(false);
+        }
+        for _ in 0..GATEWAY_ERRORS {
+            worker.answered(true);
+        }
+        assert!(!worker.serves());
+        worker.answered(false);
+        assert!(worker.serves(), "it was asked all the same, and serves");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_until_it_serves_again_and_one_counts_once() {
+        let worker = worker();
+        let mut lengths = Vec::new();
+        for _ in 0..7 {
+            worker.failed("it broke off an exchange");
+            worker.failed("the others that ran with it");
+            let began = Instant::now();
+            while !worker.serves() {
+                tokio::time::advance(Duration::from_millis(500)).await;
+            }
+            lengths.push(began.elapsed().as_secs());
+        }
+        assert_eq!(lengths, [1, 2, 4, 8, 16, 30, 30]);
+        worker.answered(false);
+        worker.failed("again");
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(worker.serves());
+    }
+
+    #[tokio::test]
+    async fn what_it_has_done_is_counted_and_where_it_stands_is_told() {
+        let worker = worker();
+        assert_eq!(worker.stats().standing, Standing::Undecided);
+        worker.failed("it broke off an exchange");
+        assert_eq!((worker.stats().failures, worker.stats().pauses), (1, 1));
+        let error = worker.channel.verify().await.unwrap_err();
+        worker.judge(Verdict::Refused(error.clone()));
+        worker.judge(Verdict::Refused(error));
+        let stats = worker.stats();
+        assert!(matches!(stats.standing, Standing::Ejected { .. }), "{stats:?}");
+        assert_eq!((stats.ejections, stats.worker.as_str()), (1, "https://worker.example/"));
+        worker.doubt();
+        assert!(matches!(worker.stats().standing, Standing::Ejected { .. }), "doubt takes nothing back");
+    }
 }

@@ -9,17 +9,17 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower_attest::BoxError;
 
-use crate::proxy::body::ProxyBody;
+use super::body::ProxyBody;
 
 /// How many bytes of a body are kept until its request is answered. Longer ones are sent once.
 const KEPT: usize = 64 * 1024;
 
 /// The owner's side: lends the body to one attempt after another.
 #[derive(Debug)]
-pub(super) struct Loan(Arc<Shared>);
+pub(crate) struct Loan(Arc<Shared>);
 
 /// The body as one attempt has it.
-pub(super) struct Lent {
+pub(crate) struct Lent {
     shared: Arc<Shared>,
     attempt: usize,
     /// How many of the kept chunks this attempt has sent.
@@ -41,32 +41,32 @@ struct State {
 }
 
 impl Loan {
-    pub(super) fn new(body: ProxyBody) -> Self {
+    pub(crate) fn new(body: ProxyBody) -> Self {
         let (body, kept) = (Some(body), Some(Vec::new()));
         let state = State { body, kept, bytes: 0, attempt: 0, answered: false, broke: false };
         Self(Arc::new(Shared(Mutex::new(state))))
     }
 
     /// For the next attempt. The one before gets nothing more of it.
-    pub(super) fn lend(&self) -> Lent {
+    pub(crate) fn lend(&self) -> Lent {
         let mut state = self.0.state();
         state.attempt += 1;
         Lent { shared: Arc::clone(&self.0), attempt: state.attempt, sent: 0 }
     }
 
     /// Whether all of it can still be sent.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.0.state().kept.is_some()
     }
 
     /// Whether there is nothing to send.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let state = self.0.state();
         state.bytes == 0 && state.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     /// Whether the client broke it off, or sent more than it may.
-    pub(super) fn broke(&self) -> bool {
+    pub(crate) fn broke(&self) -> bool {
         self.0.state().broke
     }
 }

@@ -1,4 +1,4 @@
-//! What became of a request whose exchange with a worker failed: whether it may go to another.
+//! What became of a request whose exchange with the far end failed: whether it may be sent again.
 
 use std::error::Error;
 
@@ -9,19 +9,19 @@ use super::lent::Loan;
 
 /// How far a request got.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The client broke off its body.
     Client,
     /// Nothing of it was sent: there was no attested connection any more.
     Unsent,
-    /// The worker said that it has not processed it (RFC 9113, section 8.7).
+    /// The far end said that it has not processed it (RFC 9113, section 8.7).
     Unprocessed,
     /// The exchange broke: it may have been processed.
     Broken,
 }
 
 impl Failed {
-    pub(super) fn of(error: &BoxError, loan: &Loan) -> Self {
+    pub(crate) fn of(error: &BoxError, loan: &Loan) -> Self {
         let error: &(dyn Error + 'static) = &**error;
         if loan.broke() {
             Self::Client
@@ -34,9 +34,9 @@ impl Failed {
         }
     }
 
-    /// Whether the request may be sent to another worker. Nothing that may have been processed is, but for requests that
+    /// Whether the request may be sent again. Nothing that may have been processed is, but for requests that
     /// ask for nothing to be done (safe methods, RFC 9110, section 9.2.1), once.
-    pub(super) fn allows_another(&self, is_whole: bool, is_harmless: bool) -> bool {
+    pub(crate) fn allows_another(&self, is_whole: bool, is_harmless: bool) -> bool {
         match self {
             Self::Client => false,
             Self::Unsent | Self::Unprocessed => is_whole,
