@@ -17,6 +17,8 @@
     reason = "the binary's modules; it uses more of them than this does"
 )]
 
+#[path = "../src/bin/tower-attest/der.rs"]
+mod der;
 #[path = "../src/bin/tower-attest/failure.rs"]
 mod failure;
 #[path = "../src/bin/tower-attest/inspect/mod.rs"]
