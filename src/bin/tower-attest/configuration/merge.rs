@@ -61,10 +61,13 @@ pub(super) fn merge(command: &Command, arguments: Vec<OsString>, environment: &E
     let seen = command.clone().ignore_errors(true).try_get_matches_from(&given)?;
     let sidecar =
         seen.subcommand().and_then(|(name, matches)| Some((*SIDECARS.iter().find(|own| **own == name)?, matches)));
-    let Some((table, matches)) = sidecar.filter(|_| !given.iter().any(|argument| argument == "--")) else {
+    let Some((table, matches)) = sidecar else {
         return Ok(Merged { arguments, assignments: Vec::new(), warnings: Vec::new() });
     };
-    let mut merged = Merged { arguments: given, assignments: Vec::new(), warnings: Vec::new() };
+    // No flag is one behind `--`.
+    let end = given.iter().position(|argument| argument == "--").unwrap_or(given.len());
+    let (flags, rest) = given.split_at(end);
+    let mut merged = Merged { arguments: flags.to_vec(), assignments: Vec::new(), warnings: Vec::new() };
 
     let file = file_path(matches, environment, &mut merged).map(|path| File::read(&path, &layout)).transpose()?;
     for (place, flag) in layout.flags_for(table) {
@@ -88,6 +91,7 @@ pub(super) fn merge(command: &Command, arguments: Vec<OsString>, environment: &E
             merged.add(flag, set, origin);
         }
     }
+    merged.arguments.extend_from_slice(rest);
     merged.warnings.extend(environment.misspelt(&layout.variables()));
     Ok(merged)
 }

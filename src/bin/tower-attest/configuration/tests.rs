@@ -161,6 +161,10 @@ fn a_value_that_cannot_be_is_refused_with_where_it_comes_from() {
     assert!(refused.contains("--drain-timeout is set by ") && refused.contains(":4"), "{refused}");
     let given = Given::nothing().variable("TOWER_ATTEST_MAX_STREAMS", "0");
     assert!(given.refused(&SERVE).contains("--max-streams is set by TOWER_ATTEST_MAX_STREAMS"));
+    let given = Given::file("[serve]\nupstream = \"unix:/u\"\n").variable("TOWER_ATTEST_UPSTREAM_PROTOCOL", "h9");
+    let refused = given.refused(&["serve", "--host", "a"]);
+    assert!(refused.contains("--upstream-protocol is set by"), "{refused}");
+    assert!(!refused.contains("--upstream is set by"), "that is another flag: {refused}");
     let given = Given::nothing().variable("TOWER_ATTEST_SEALED", "maybe");
     assert!(given.refused(&SERVE).contains("TOWER_ATTEST_SEALED: expected true or false"));
 }
@@ -263,6 +267,9 @@ fn what_the_command_line_lacks_is_not_hidden_by_what_is_added() {
     assert!(given.refused(&["serve", "--host", "a", "--upstream"]).contains("--upstream <URL>"));
     assert!(given.refused(&[&SERVE[..], &["--unknown"]].concat()).contains("--unknown"));
     assert!(given.refused(&[&SERVE[..], &["--", "more"]].concat()).contains("more"));
+    // `arguments` puts the file's name at the end, where it would be no flag.
+    let sealed = Given::nothing().variable("TOWER_ATTEST_SEALED", "true");
+    assert!(sealed.shown(&[&SERVE[..], &["--"]].concat()).contains("sealed: true"), "no setting is lost behind it");
 }
 
 /// Every command that does something, by the words that lead to it.
