@@ -111,7 +111,7 @@ pub use self::report::{InvalidPlatform, Platform, Report, ReportData};
 #[cfg(feature = "seal")]
 pub use self::seal::{SealLayer, UnsealLayer};
 pub use self::server::{
-    AttachReport, Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, ReportLayer, Stats,
+    AttachReport, Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, ReportCall, ReportLayer, Stats,
 };
 #[cfg(feature = "tls")]
 pub use self::tls::{AttestedChannel, Tls, TlsListener};

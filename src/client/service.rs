@@ -14,7 +14,7 @@ use super::exchange::{Carrier, Exchange, Head, VerifiedKeys};
 use super::future::{AttestFuture, Sent};
 use super::layer::{Mode, Settings};
 use super::transport::AttestedTransport;
-use super::trust::{Origin, Plan, Trust};
+use super::trust::{Origin, Plan, Trust, TrustStats};
 use super::verified::{Observation, Verdict};
 use crate::crypto;
 use crate::error::{AttestError, BoxError, ErrorKind};
@@ -50,6 +50,11 @@ impl<S> Attest<S> {
     /// The inner service. Requests that are sent on it past this layer are not attested.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
+    }
+
+    /// How much it and its clones remember.
+    pub fn trust(&self) -> TrustStats {
+        self.shared.trust.stats()
     }
 
     /// Takes the inner service out.

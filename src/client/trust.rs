@@ -20,6 +20,16 @@ pub(crate) const MAX_ORIGINS: usize = 1024;
 /// How long a failed fetch of evidence is remembered.
 pub(crate) const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 
+/// How much a client's layer remembers: bounded by 1 024 origins with 16 keys each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct TrustStats {
+    /// Origins that were asked for evidence.
+    pub origins: usize,
+    /// Keys that are believed, of all origins together.
+    pub keys: usize,
+}
+
 /// Scheme and authority of a request, where its URI has one. Trust is kept apart for each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin(Option<(Option<Scheme>, Authority)>);
@@ -236,6 +246,13 @@ impl Trust {
         let waited = believed.failures != flight.failures;
         let recent = now.monotonic.saturating_sub(failure.at) < FAILURE_MEMORY;
         (waited || recent).then(|| failure.error.clone())
+    }
+
+    /// Keys that have passed their age count until the next request to their origin.
+    pub(crate) fn stats(&self) -> TrustStats {
+        let state = self.lock();
+        let keys = state.origins.values().map(|believed| believed.trusted.len()).sum();
+        TrustStats { origins: state.origins.len(), keys }
     }
 
     fn due(&self, trusted: &Trusted, now: Now) -> bool {

@@ -12,7 +12,9 @@ use pin_project::pin_project;
 use super::attester::{AttesterError, PendingEvidence};
 use super::body::ReportBody;
 use super::layer::Settings;
-use super::sign::Signing;
+use super::outcome::{Omission, Outcome};
+use super::reject::NO_EVIDENCE;
+use super::sign::{Attached, Signing};
 use super::{cors, endpoint};
 use crate::protocol::{ATTESTATION_REPORT, Evidence};
 use crate::time::Sleep;
@@ -45,6 +47,8 @@ pub(super) struct Job {
     evidence: Option<Result<PendingEvidence, AttesterError>>,
     patience: Patience,
     allow: Option<&'static [HeaderName]>,
+    /// There is a nonce, and nothing to sign.
+    unsignable: bool,
 }
 
 /// A timer that is only made when something has to be waited for.
@@ -54,11 +58,15 @@ struct Patience(Option<Sleep>);
 impl Job {
     /// `allow`: the fields that the answer to a browser's CORS preflight must allow.
     pub(super) fn unsigned(allow: Option<&'static [HeaderName]>) -> Self {
-        Self { signing: None, evidence: None, patience: Patience::default(), allow }
+        Self { signing: None, evidence: None, patience: Patience::default(), allow, unsignable: false }
+    }
+
+    pub(super) fn unsignable() -> Self {
+        Self { unsignable: true, ..Self::unsigned(None) }
     }
 
     pub(super) fn signed(signing: Signing, evidence: Option<Result<PendingEvidence, AttesterError>>) -> Self {
-        Self { signing: Some(signing), evidence, patience: Patience::default(), allow: None }
+        Self { signing: Some(signing), evidence, ..Self::unsigned(None) }
     }
 
     /// The evidence if there is to be any, its error, or `None` if `wait` is over.
@@ -82,13 +90,24 @@ impl Job {
     }
 
     /// Everything that happens to a head before it goes out.
-    fn finish<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, header_limit: usize) {
+    fn finish<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, header_limit: usize) -> Attached {
         response.headers_mut().remove(ATTESTATION_REPORT);
         if let Some(fields) = self.allow {
             cors::allow(response.headers_mut(), fields);
         }
-        if let Some(signing) = &self.signing {
-            signing.attach(response, evidence, header_limit);
+        self.signing.as_ref().map_or(Attached::Nothing, |signing| signing.attach(response, evidence, header_limit))
+    }
+
+    /// What became of a request that the application has answered. `omitted`: why there was no evidence to attach, of
+    /// those that wanted some.
+    fn outcome(&self, attached: Attached, omitted: Option<Omission>) -> Outcome {
+        match (attached, omitted) {
+            (Attached::Nothing, _) if self.signing.is_none() && !self.unsignable => Outcome::Unasked,
+            (Attached::Nothing, _) => Outcome::Unsignable,
+            (Attached::Evidence, _) => Outcome::Attested,
+            (Attached::Signature, Some(omission)) => Outcome::Omitted(omission),
+            (Attached::Signature, None) if self.evidence.is_some() => Outcome::Omitted(Omission::TooLarge),
+            (Attached::Signature, None) => Outcome::Signed,
         }
     }
 }
@@ -123,24 +142,31 @@ where
                     this.stage.set(Stage::Held(Some(response)));
                 }
                 StageProjection::Held(response) => {
-                    let waited = this.job.evidence.is_some();
+                    let wanted = this.job.evidence.is_some();
                     let outcome = ready!(this.job.poll_evidence(cx, || attester.evidence_wait()));
-                    if waited && !matches!(outcome, Some(Ok(_))) {
-                        let reason = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
-                        let reason = reason.map_or("not ready in time".to_owned(), ToString::to_string);
+                    let mut omitted = None;
+                    if wanted && !matches!(outcome, Some(Ok(_))) {
+                        let error = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+                        omitted = Some(Omission::of(error));
+                        let reason = error.map_or("not ready in time".to_owned(), ToString::to_string);
                         tracing::debug!(
                             name: "attest.evidence_omitted", target: "tower_attest::server",
                             reason, "answered without evidence"
                         );
                     }
                     let mut response = taken(response);
-                    this.job.finish(&mut response, outcome.and_then(Result::ok), this.settings.header_limit);
+                    let evidence = outcome.and_then(Result::ok);
+                    let attached = this.job.finish(&mut response, evidence, this.settings.header_limit);
+                    this.settings.observer.tell(this.job.outcome(attached, omitted));
                     return Poll::Ready(Ok(response));
                 }
                 StageProjection::Endpoint => {
                     let outcome = ready!(this.job.poll_evidence(cx, || attester.endpoint_wait()));
                     let mut response = endpoint::answer(outcome.unwrap_or_else(|| Err(attester.waited_too_long())));
                     this.job.finish(&mut response, None, this.settings.header_limit);
+                    let given = response.status().is_success();
+                    let outcome = if given { Outcome::Evidence } else { Outcome::Refused(NO_EVIDENCE) };
+                    this.settings.observer.tell(outcome);
                     this.stage.set(Stage::Answered(Some(response)));
                 }
                 StageProjection::Answered(response) => return Poll::Ready(Ok(taken(response))),

@@ -8,6 +8,7 @@ use http::request::Parts;
 use tower_layer::Layer;
 
 use super::attester::Attester;
+use super::outcome::{Observer, Outcome};
 use super::service::AttachReport;
 use crate::connection::ConnectionInfo;
 use crate::protocol::ChannelBinding;
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     pub(super) attester: Attester,
     pub(super) header_limit: usize,
     pub(super) nonce_required: bool,
+    pub(super) observer: Observer,
     exempt: Option<Exempt>,
     binding: Option<ReadBinding>,
 }
@@ -34,7 +36,14 @@ type ReadBinding = Arc<dyn Fn(&Extensions) -> Option<ChannelBinding> + Send + Sy
 impl ReportLayer {
     /// A layer that lets requests without a nonce through untouched.
     pub fn new(attester: Attester) -> Self {
-        let settings = Settings { attester, header_limit: 4000, nonce_required: false, exempt: None, binding: None };
+        let settings = Settings {
+            attester,
+            header_limit: 4000,
+            nonce_required: false,
+            observer: Observer::default(),
+            exempt: None,
+            binding: None,
+        };
         Self { settings: Arc::new(settings) }
     }
 
@@ -82,6 +91,38 @@ impl ReportLayer {
     #[must_use]
     pub fn exempt(mut self, exempt: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.settings).exempt = Some(Arc::new(exempt));
+        self
+    }
+
+    /// Calls `f` with what became of each request: once, when the head of its response is ready. Not called where the
+    /// application fails with an error, or the client goes away before.
+    ///
+    /// ```
+    /// # #[cfg(feature = "mock")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::{Arc, Mutex};
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_attest::server::Outcome;
+    /// use tower_attest::{Attester, ReportLayer, mock::MockTee};
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let sink = Arc::clone(&seen);
+    /// let attester = Attester::builder(MockTee::new().provider()).name("localhost").start().await?;
+    /// let layer = ReportLayer::new(attester).on_outcome(move |outcome| sink.lock().unwrap().push(outcome));
+    /// let service = ServiceBuilder::new()
+    ///     .layer(layer)
+    ///     .service(service_fn(async |_: Request<String>| Ok::<_, std::io::Error>(Response::new(String::new()))));
+    ///
+    /// service.oneshot(Request::get("/prove").body(String::new())?).await?;
+    /// assert_eq!(*seen.lock().unwrap(), [Outcome::Unasked], "this client asks for nothing");
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "mock"))] fn main() {}
+    /// ```
+    #[must_use]
+    pub fn on_outcome(mut self, f: impl Fn(Outcome) + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.settings).observer = Observer::new(f);
         self
     }
 

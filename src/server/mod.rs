@@ -86,6 +86,7 @@
 //! | `attest.evidence_omitted` | debug | `reason` |
 //! | `attest.evidence_too_large` | error | `bytes` |
 //! | `attest.request_refused` | debug | `reason`: a `code` of the table above |
+//! | `attest.observer_panicked` | error | |
 
 mod attester;
 mod body;
@@ -93,6 +94,7 @@ pub(crate) mod cors;
 mod endpoint;
 mod future;
 mod layer;
+mod outcome;
 pub(crate) mod problem;
 mod reject;
 mod service;
@@ -102,8 +104,9 @@ mod tests;
 
 #[cfg(feature = "seal")]
 pub(crate) use self::attester::Opening;
-pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, Stats};
+pub use self::attester::{Attester, AttesterBuilder, AttesterError, AttesterErrorKind, Health, ReportCall, Stats};
 pub use self::body::ReportBody;
 pub use self::future::ResponseFuture;
 pub use self::layer::ReportLayer;
+pub use self::outcome::{Omission, Outcome};
 pub use self::service::AttachReport;

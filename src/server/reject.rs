@@ -10,6 +10,9 @@ pub(super) use super::problem::Wire;
 use crate::error::GrpcCode;
 use crate::protocol::HeaderError;
 
+/// The code of [`Refusal::NoEvidence`].
+pub(super) const NO_EVIDENCE: &str = "no-evidence";
+
 /// Why the layer answers instead of the application.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -37,7 +40,7 @@ impl Refusal {
             Self::NoExporter => "no-exporter",
             Self::TargetTooLong(_) => "target-too-long",
             Self::Method => "method-not-allowed",
-            Self::NoEvidence(_) => "no-evidence",
+            Self::NoEvidence(_) => NO_EVIDENCE,
         }
     }
 

@@ -12,6 +12,7 @@ use super::body::ReportBody;
 use super::cors;
 use super::future::{Job, ResponseFuture};
 use super::layer::Settings;
+use super::outcome::Outcome;
 use super::reject::{Refusal, Wire};
 use super::sign::Signing;
 use crate::protocol::{ATTESTATION_REPORT, NonceHeader, Target, TargetError, WELL_KNOWN_PATH};
@@ -76,6 +77,7 @@ where
                 if let Some(signing) = signing {
                     signing.attach(&mut response, None, self.settings.header_limit);
                 }
+                self.settings.observer.tell(Outcome::Refused(refusal.code()));
                 ResponseFuture::answered(response, Arc::clone(&self.settings))
             }
         }
@@ -121,20 +123,9 @@ impl Settings {
         if header.bind && signing.binding.is_none() {
             return Verdict::Refuse(Refusal::NoExporter, Some(signing));
         }
-        let pending = match trusted {
-            true => None,
-            false => self
-                .attester
-                .request_evidence(&signing.keys, &signing.nonce, signing.binding.as_ref())
-                .inspect_err(|error| {
-                    tracing::debug!(
-                        name: "attest.evidence_omitted", target: "tower_attest::server",
-                        reason = %error, "answered without evidence"
-                    );
-                })
-                .ok(),
-        };
-        Verdict::Pass(Job::signed(signing, pending.map(Ok)))
+        let ask = || self.attester.request_evidence(&signing.keys, &signing.nonce, signing.binding.as_ref());
+        let pending = (!trusted).then(ask);
+        Verdict::Pass(Job::signed(signing, pending))
     }
 
     /// Whatever `have` says, the endpoint gives evidence for the current keys.
@@ -175,7 +166,7 @@ fn is_endpoint(request: &Parts) -> bool {
 /// A plain `CONNECT` is never attested, and passes; a target too long to sign is refused.
 fn unsignable(error: &TargetError) -> Verdict {
     match error {
-        TargetError::Connect => Verdict::Pass(Job::unsigned(None)),
+        TargetError::Connect => Verdict::Pass(Job::unsignable()),
         TargetError::TooLong(length) => Verdict::Refuse(Refusal::TargetTooLong(*length), None),
     }
 }

@@ -20,16 +20,17 @@ pub(super) struct Signing {
 
 impl Signing {
     /// Signs the response's status. Informational responses are never signed.
-    pub(super) fn attach<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, limit: usize) {
+    pub(super) fn attach<B>(&self, response: &mut Response<B>, evidence: Option<Evidence>, limit: usize) -> Attached {
         if response.status().is_informational() {
-            return;
+            return Attached::Nothing;
         }
-        let value = self.header(response.status(), evidence, limit);
+        let (value, attached) = self.header(response.status(), evidence, limit);
         response.headers_mut().insert(ATTESTATION_REPORT, value);
         cors::expose_report(response.headers_mut());
+        attached
     }
 
-    fn header(&self, status: StatusCode, evidence: Option<Evidence>, limit: usize) -> HeaderValue {
+    fn header(&self, status: StatusCode, evidence: Option<Evidence>, limit: usize) -> (HeaderValue, Attached) {
         let sig = self.keys.sign(&ResponseStatement {
             nonce: &self.nonce,
             binding: self.binding.as_ref(),
@@ -39,8 +40,20 @@ impl Signing {
             status,
         });
         let bare = ReportHeader { keys: *self.keys.digest(), sig, evidence: None };
-        evidence.and_then(|evidence| with_evidence(&bare, evidence, limit)).unwrap_or_else(|| bare.to_value())
+        match evidence.and_then(|evidence| with_evidence(&bare, evidence, limit)) {
+            Some(value) => (value, Attached::Evidence),
+            None => (bare.to_value(), Attached::Signature),
+        }
     }
+}
+
+/// What a response got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attached {
+    Nothing,
+    Signature,
+    /// With evidence beside the signature.
+    Evidence,
 }
 
 /// The field with as much evidence as fits: the VEK certificate is left out first, collateral always.

@@ -92,7 +92,8 @@ pub use self::accept::{
     TlsConfigError, TlsIncoming, TlsListener, TlsStream,
 };
 pub use self::connect::{
-    AttestedChannel, ChannelBody, ChannelBuilder, ChannelError, ChannelFuture, EndpointState, EndpointStatus, Stage,
+    Attestation, AttestedChannel, ChannelBody, ChannelBuilder, ChannelError, ChannelFuture, EndpointState,
+    EndpointStatus, Stage,
 };
 pub use self::hyper_client::BindingConnector;
 pub use self::io::BindingIo;

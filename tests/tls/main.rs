@@ -16,6 +16,7 @@ mod grpc;
 mod hyper_client;
 mod layers;
 mod listener;
+mod observe;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod renewal;

@@ -6,15 +6,18 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
 use super::body::{CarrierBody, OpenedBody};
 use super::future::SealFuture;
 use super::unsent::{Unsent, no_key};
+use crate::client::TrustStats;
+use crate::client::endpoint::Endpoint;
+use crate::client::preflight::{Preflight, Want};
 use crate::client::service::Shared;
-use crate::error::BoxError;
+use crate::error::{AttestError, BoxError};
 
 /// A client's HTTP service behind a [`SealLayer`](super::SealLayer). `C` is the body type of the inner service.
 ///
@@ -41,9 +44,37 @@ impl<S, C> Seal<S, C> {
         &mut self.inner
     }
 
+    /// How much it and its clones remember.
+    pub fn trust(&self) -> TrustStats {
+        self.shared.trust.stats()
+    }
+
     /// Takes the inner service out.
     pub fn into_inner(self) -> S {
         self.inner
+    }
+}
+
+impl<S, C, ResBody> Seal<S, C>
+where
+    S: Service<Request<C>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    C: Default,
+    ResBody: Body,
+    ResBody::Error: Into<BoxError>,
+{
+    /// Waits until something could be sealed to the server at `uri`, and sends no request of the user's: asks for evidence
+    /// where none is believed. For a readiness probe.
+    ///
+    /// # Errors
+    ///
+    /// What a request would fail with now.
+    pub async fn attest(&self, uri: Uri) -> Result<(), AttestError> {
+        let mut request = Request::new(());
+        *request.uri_mut() = uri;
+        let endpoint = Endpoint::of(&request);
+        let keys = Preflight::new(Arc::clone(&self.shared), endpoint, Want::Any, self.inner.clone()).await?;
+        if keys.document().fields().seal.is_some() { Ok(()) } else { Err(no_key()) }
     }
 }
 

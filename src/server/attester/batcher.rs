@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::Core;
 use super::error::AttesterError;
+use super::observe::ReportCall;
 use super::queue::{Batch, Queue, Waiting};
 use crate::protocol::BatchTree;
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
@@ -53,6 +54,7 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
     // One to `settings.batch` leaves, which `start` has checked against the protocol's limit.
     let Ok(tree) = BatchTree::new(leaves) else { return };
     let data = tree.report_data(&core.platform);
+    let started = core.clock.now().monotonic;
     let mut call = pin!(unwinding(provider.report(&data)));
     let mut timeout = core.clock.sleep(core.settings.report_timeout);
     let result = loop {
@@ -69,6 +71,7 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
         }
         None => Err(AttesterError::stalled(core.settings.report_timeout)),
     };
+    let took = core.clock.now().monotonic.saturating_sub(started);
     match outcome {
         Ok(report) => {
             tracing::debug!(
@@ -76,6 +79,7 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
                 nonces = replies.len(), "the hardware made a report"
             );
             core.queue.made(replies.len());
+            core.observer.tell(&ReportCall::new(replies.len(), took, None));
             let batch = Arc::new(Batch { tree, report });
             for (index, reply) in replies.into_iter().enumerate() {
                 let _ = reply.send(Ok((Arc::clone(&batch), index)));
@@ -90,6 +94,7 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
             if result.is_none() {
                 core.queue.stall(&error);
             }
+            core.observer.tell(&ReportCall::new(replies.len(), took, Some(error.clone())));
             for reply in replies {
                 let _ = reply.send(Err(error.clone()));
             }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::error::{AttesterError, AttesterErrorKind};
 use super::keys::{KeyRing, KeySettings};
+use super::observe::{Observer, ReportCall};
 use super::queue::Queue;
 use super::{Attester, Core, Handle, Settings, batcher};
 use crate::crypto;
@@ -49,6 +50,7 @@ pub struct AttesterBuilder {
     #[cfg(feature = "seal")]
     replay_cache: usize,
     settings: Settings,
+    observer: Observer,
     clock: Arc<dyn Clock>,
 }
 
@@ -71,6 +73,7 @@ impl AttesterBuilder {
                 epoch: Duration::from_secs(3600),
                 grace: Duration::from_secs(300),
             },
+            observer: Observer::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -158,6 +161,35 @@ impl AttesterBuilder {
         self
     }
 
+    /// Calls `f` after each call of the hardware, whether that made a report or not, the one at the start included: for
+    /// histograms of latency and batch size. It runs on the attester's task, so it must not block. A panic in it is logged.
+    ///
+    /// ```
+    /// # #[cfg(feature = "mock")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_attest::AttesterError> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use tower_attest::Attester;
+    /// use tower_attest::mock::MockTee;
+    ///
+    /// let made = Arc::new(AtomicU64::new(0));
+    /// let count = Arc::clone(&made);
+    /// let builder = Attester::builder(MockTee::new().provider()).name("prover.example").on_report(move |call| {
+    ///     if call.error().is_none() {
+    ///         count.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// });
+    /// let _attester = builder.start().await?;
+    /// assert_eq!(made.load(Ordering::Relaxed), 1);
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "mock"))] fn main() {}
+    /// ```
+    pub fn on_report(mut self, f: impl Fn(&ReportCall) + Send + Sync + 'static) -> Self {
+        self.observer = Observer::new(f);
+        self
+    }
+
     /// Where time comes from. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -183,11 +215,11 @@ impl AttesterBuilder {
             epoch: self.settings.epoch,
             grace: self.settings.grace,
         };
-        let Self { provider, settings, clock, .. } = self;
+        let Self { provider, settings, observer, clock, .. } = self;
         let keys = KeyRing::new(keys, self.config, clock.now())
             .map_err(|error| AttesterError::new(AttesterErrorKind::Configuration, error.to_string()))?;
         let queue = Arc::new(Queue::new(settings.queue));
-        let core = Arc::new(Core { platform, keys, queue, settings, clock });
+        let core = Arc::new(Core { platform, keys, queue, settings, observer, clock });
         let (ended_sender, ended) = watch::channel(());
         runtime.spawn(batcher::run(Arc::clone(&core), provider, ended_sender));
         let attester = Attester { handle: Arc::new(Handle { core, ended }) };

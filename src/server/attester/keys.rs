@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::Stats;
 #[cfg(feature = "seal")]
 use super::sealing::{Opening, Sealing};
 use crate::crypto::{self, SigningKey};
@@ -224,6 +225,24 @@ impl KeyRing {
                 );
                 None
             }
+        }
+    }
+
+    /// Adds how the current keys stand. Makes no new ones, so that looking changes nothing.
+    pub(super) fn stats(&self, stats: Stats, now: Now) -> Stats {
+        let ring = self.ring.load();
+        let Held { keys, .. } = &ring.current;
+        #[cfg(feature = "seal")]
+        let (opened, opened_limit) = ring.current.sealing.as_ref().map_or((0, 0), |sealing| sealing.fill());
+        #[cfg(not(feature = "seal"))]
+        let (opened, opened_limit) = (0, 0);
+        Stats {
+            epoch: keys.document.fields().epoch,
+            keys_age: elapsed(keys.began, now),
+            keys_lifetime: self.settings.epoch,
+            opened,
+            opened_limit,
+            ..stats
         }
     }
 

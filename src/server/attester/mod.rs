@@ -35,6 +35,7 @@ mod batcher;
 mod builder;
 mod error;
 mod keys;
+mod observe;
 mod queue;
 #[cfg(feature = "seal")]
 mod sealing;
@@ -54,6 +55,8 @@ pub use self::builder::AttesterBuilder;
 pub use self::error::{AttesterError, AttesterErrorKind};
 pub(crate) use self::keys::KeyEpoch;
 use self::keys::KeyRing;
+use self::observe::Observer;
+pub use self::observe::ReportCall;
 use self::queue::{Place, Queue};
 #[cfg(feature = "seal")]
 pub(crate) use self::sealing::{Opening, Sealing};
@@ -90,6 +93,7 @@ struct Core {
     keys: KeyRing,
     queue: Arc<Queue>,
     settings: Settings,
+    observer: Observer,
     clock: Arc<dyn Clock>,
 }
 
@@ -117,12 +121,15 @@ pub enum Health {
     Stopped,
 }
 
-/// What the attester has done since its start, the report at the start included.
+/// What the attester has done since its start, the report at the start included, and how it stands now. Durations and
+/// sizes of single reports: [`on_report`](AttesterBuilder::on_report).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Nonces that wait now.
     pub queued: usize,
+    /// Nonces that may wait: the setting [`queue`](AttesterBuilder::queue).
+    pub queue_limit: usize,
     /// Reports made.
     pub reports: u64,
     /// Nonces that these reports answered.
@@ -135,6 +142,16 @@ pub struct Stats {
     pub stalls: u64,
     /// Nonces refused at once: queue full, device stalled or attester stopped.
     pub refused: u64,
+    /// The number of the current keys, which starts at 1.
+    pub epoch: u64,
+    /// How long ago the current keys were made.
+    pub keys_age: Duration,
+    /// How long keys are used: the setting [`epoch`](AttesterBuilder::epoch). Older keys mean that no new ones can be made.
+    pub keys_lifetime: Duration,
+    /// Sealed requests that the current keys have opened.
+    pub opened: usize,
+    /// Sealed requests that they open at most: the setting `replay_cache`. 0 if nothing is sealed to them.
+    pub opened_limit: usize,
 }
 
 impl Attester {
@@ -210,9 +227,10 @@ impl Attester {
         self.handle.core.queue.health()
     }
 
-    /// Counts since the start.
+    /// Counts since the start, and the state of the queue and the keys.
     pub fn stats(&self) -> Stats {
-        self.handle.core.queue.stats()
+        let core = &self.handle.core;
+        core.keys.stats(core.queue.stats(), core.clock.now())
     }
 
     /// Serves the nonces that wait, accepts no more, and returns when the task has ended. Responses are still signed

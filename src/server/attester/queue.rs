@@ -189,7 +189,7 @@ impl Queue {
 
     pub(super) fn stats(&self) -> Stats {
         let state = self.state();
-        Stats { queued: state.waiting.len(), ..state.stats }
+        Stats { queued: state.waiting.len(), queue_limit: self.limit, ..state.stats }
     }
 }
 

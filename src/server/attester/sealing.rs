@@ -37,6 +37,11 @@ impl Sealing {
         &self.key
     }
 
+    /// How many requests it has opened, and how many it opens at most.
+    pub(super) fn fill(&self) -> (usize, usize) {
+        (self.opened.len(), self.opened.capacity)
+    }
+
     /// Notes that the request with this encapsulated key is about to be served.
     pub(super) fn open(&self, encapsulated: &[u8; 32]) -> Opening {
         self.opened.insert(encapsulated)
@@ -76,6 +81,10 @@ impl Opened {
         Self { seen: Mutex::default(), capacity }
     }
 
+    fn len(&self) -> usize {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn insert(&self, encapsulated: &[u8; 32]) -> Opening {
         // 32 bytes have a first half.
         let Some(half) = encapsulated.first_chunk::<16>() else { return Opening::Full };
@@ -98,8 +107,7 @@ impl Opened {
 /// Which requests were opened is nobody's business; how many is.
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).len();
-        f.debug_struct("Opened").field("seen", &seen).field("capacity", &self.capacity).finish()
+        f.debug_struct("Opened").field("seen", &self.len()).field("capacity", &self.capacity).finish()
     }
 }
 

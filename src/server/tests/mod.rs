@@ -1,5 +1,6 @@
 mod attach;
 mod endpoint;
+mod outcome;
 mod refuse;
 mod stacks;
 

@@ -22,6 +22,7 @@ use super::connector::{self, Connector};
 use super::error::{ChannelError, Stage};
 use super::establish::establish;
 use super::make::MakeConnection;
+use super::observe::{Attestation, Observer};
 use super::roots::{Identity, Roots, client_config};
 use super::sender::RequestBody;
 use super::settings::{Settings, authority, host};
@@ -66,6 +67,7 @@ pub struct ChannelBuilder {
     max_evidence_age: Duration,
     connections: usize,
     buffer: usize,
+    observer: Observer,
     clock: Arc<dyn Clock>,
 }
 
@@ -90,6 +92,7 @@ impl ChannelBuilder {
             max_evidence_age: DEFAULT_MAX_EVIDENCE_AGE,
             connections: 1,
             buffer: BUFFER,
+            observer: Observer::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -209,6 +212,13 @@ impl ChannelBuilder {
         self
     }
 
+    /// Calls `f` each time that a connection was attested, or was not: new ones, renewals of their evidence, and each attempt
+    /// that failed. It runs on a task of the channel's own, so it must not block. A panic in it fails the attempt.
+    pub fn on_attestation(mut self, f: impl Fn(&Attestation) + Send + Sync + 'static) -> Self {
+        self.observer = Observer::new(f);
+        self
+    }
+
     /// Where ages are read from. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -253,7 +263,7 @@ impl ChannelBuilder {
         let report = registry.enter(address.clone());
         let (started, served) = (settings.clock.now().monotonic, Arc::default());
         let first = establish(&settings, &address, Arc::clone(&served)).await?;
-        report.attested(first.attested().report.clone());
+        let first = first.reporting(&report);
         let make = MakeConnection::new(Arc::clone(&settings), report).after(started, served);
         let first = Reconnect::with_connection(first, make, address.clone());
         Ok(assemble(first, connections, buffer, settings, registry, &address))
@@ -314,6 +324,7 @@ impl ChannelBuilder {
             handshake_timeout: self.handshake_timeout,
             verification_timeout: self.verification_timeout,
             max_evidence_age: self.max_evidence_age,
+            observer: self.observer,
             clock: self.clock,
         };
         Ok((Arc::new(settings), self.uri))

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use tower_service::Service;
 
 use super::attest::{Attested, attest};
 use super::body::ChannelBody;
 use super::error::{ChannelError, Stage};
+use super::observe::Attestation;
 use super::sender::{RequestBody, Sender};
 use super::settings::Settings;
+use super::status::Report;
 use super::task::Task;
 use crate::client::transport::{AttestedTransport, CloseConnection};
 use crate::error::BoxError;
@@ -28,6 +30,7 @@ pub(super) struct Probe;
 #[derive(Debug)]
 pub(super) struct Connection {
     settings: Arc<Settings>,
+    address: Uri,
     /// `None` while a renewal on HTTP/1.1, which cannot share the connection, has it.
     sender: Option<Sender>,
     binding: ChannelBinding,
@@ -40,11 +43,14 @@ pub(super) struct Connection {
     closer: CloseConnection,
     /// Set once it has been handed a request.
     served: Arc<AtomicBool>,
+    /// Where it says what it was attested with last.
+    status: Option<Arc<Report>>,
 }
 
 impl Connection {
     pub(super) fn new(
         settings: Arc<Settings>,
+        address: Uri,
         sender: Sender,
         binding: ChannelBinding,
         attested: Attested,
@@ -53,6 +59,7 @@ impl Connection {
     ) -> Self {
         Self {
             settings,
+            address,
             sender: Some(sender),
             binding,
             attested,
@@ -61,7 +68,15 @@ impl Connection {
             not_before: Duration::ZERO,
             closer,
             served,
+            status: None,
         }
+    }
+
+    /// Says from now on, in the channel's status, what it was attested with.
+    pub(super) fn reporting(mut self, status: &Arc<Report>) -> Self {
+        status.attested(self.attested.report.clone());
+        self.status = Some(Arc::clone(status));
+        self
     }
 
     pub(super) fn attested(&self) -> &Attested {
@@ -95,9 +110,17 @@ impl Connection {
     fn start_renewal(&mut self) {
         let shared = self.sender.as_ref().and_then(Sender::try_clone);
         let Some(mut sender) = shared.or_else(|| self.sender.take()) else { return };
-        let (settings, binding, closer) = (Arc::clone(&self.settings), self.binding, self.closer.clone());
+        let (settings, address) = (Arc::clone(&self.settings), self.address.clone());
+        let (binding, closer) = (self.binding, self.closer.clone());
         self.renewal = Some(Task::spawn(async move {
+            let started = settings.clock.now().monotonic;
             let outcome = attest(&settings, &mut sender, binding).await;
+            settings.observer.tell(&Attestation {
+                address,
+                renewal: true,
+                took: settings.clock.now().monotonic.saturating_sub(started),
+                outcome: outcome.as_ref().map(|attested| attested.report.clone()).map_err(Clone::clone),
+            });
             if let Err(error) = &outcome {
                 tracing::warn!(name: "attest.renewal_failed", target: "tower_attest::tls", %error, "evidence not renewed");
                 if error.is_refusal() {
@@ -115,6 +138,9 @@ impl Connection {
         }
         match renewed.outcome {
             Ok(attested) => {
+                if let Some(status) = &self.status {
+                    status.attested(attested.report.clone());
+                }
                 self.attested = attested;
                 self.fresh = true;
                 Ok(())

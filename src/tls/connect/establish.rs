@@ -15,15 +15,29 @@ use super::attest::attest;
 use super::connection::Connection;
 use super::connector::{self, BoxIo};
 use super::error::{ChannelError, Stage};
+use super::observe::Attestation;
 use super::sender::Sender;
 use super::settings::Settings;
 use crate::error::{AttestError, BoxError, ErrorKind};
 
+/// Tells how it went.
 pub(super) async fn establish(
     settings: &Arc<Settings>,
     address: &Uri,
     served: Arc<AtomicBool>,
 ) -> Result<Connection, ChannelError> {
+    let started = settings.clock.now().monotonic;
+    let outcome = attempt(settings, address, served).await;
+    settings.observer.tell(&Attestation {
+        address: address.clone(),
+        renewal: false,
+        took: settings.clock.now().monotonic.saturating_sub(started),
+        outcome: outcome.as_ref().map(|connection| connection.attested().report.clone()).map_err(Clone::clone),
+    });
+    outcome
+}
+
+async fn attempt(settings: &Arc<Settings>, address: &Uri, served: Arc<AtomicBool>) -> Result<Connection, ChannelError> {
     let io = within(settings.connect_timeout, Stage::Connect, "a connection", async {
         connector::open(&settings.connector, address)
             .await
@@ -55,7 +69,7 @@ pub(super) async fn establish(
             poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| {
                 ChannelError::io(Stage::Http, "the server closed the connection after it had given evidence", error)
             })?;
-            Ok(Connection::new(Arc::clone(settings), sender, binding, attested, closer, served))
+            Ok(Connection::new(Arc::clone(settings), address.clone(), sender, binding, attested, closer, served))
         }
         Err(error) => {
             closer.close();

@@ -90,10 +90,7 @@ impl Service<Uri> for MakeConnection {
                 }
                 report.connecting();
                 match attempt(&settings, &address, &served).await {
-                    Ok(connection) => {
-                        report.attested(connection.attested().report.clone());
-                        return Ok(connection);
-                    }
+                    Ok(connection) => return Ok(connection.reporting(&report)),
                     Err(error) => {
                         tracing::warn!(
                             name: "attest.connection_failed",

@@ -12,6 +12,7 @@ use rustls_pki_types::ServerName;
 
 use super::connector::Connector;
 use super::error::{ChannelError, Stage};
+use super::observe::Observer;
 use crate::client::exchange::Expectations;
 use crate::error::{AttestError, ErrorKind};
 use crate::time::Clock;
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) handshake_timeout: Duration,
     pub(super) verification_timeout: Duration,
     pub(super) max_evidence_age: Duration,
+    pub(super) observer: Observer,
     pub(super) clock: Arc<dyn Clock>,
 }
 
