@@ -2,6 +2,8 @@
 //!
 //! Each subcommand is a room of its own. This file knows their names and nothing else.
 
+mod admin;
+mod banner;
 mod certificates;
 mod completions;
 mod configuration;
@@ -11,6 +13,7 @@ mod doctor;
 mod failure;
 mod inspect;
 mod lifecycle;
+mod listen;
 mod logging;
 mod policy;
 mod policy_file;

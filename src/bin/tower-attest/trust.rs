@@ -24,6 +24,7 @@ use tower_attest::tls::{AttestedChannel, ChannelBuilder};
 use tower_attest::{AnyOf, AttestLayer, PolicyFile, ReportVerifier};
 
 use self::judge::Judge;
+use crate::admin::metrics::believing::Believing;
 use crate::certificates::{CertificateFlags, Certificates};
 use crate::failure::Failure;
 use crate::proxy::limits::positive;
@@ -226,6 +227,11 @@ impl Believer {
             verifier.set_policy(policy.clone());
         }
         before.demands.is_met_by_channels_of(&self.demands)
+    }
+
+    /// Counts what its verifiers judge.
+    pub(crate) fn count(&self, meter: Believing) {
+        self.judge.count(meter);
     }
 
     /// Ends the trust of everything made by this one.

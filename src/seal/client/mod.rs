@@ -81,6 +81,7 @@
 //!
 //! Events are those of [`AttestLayer`](crate::client#events), with `mode` always `Required`.
 
+mod attesting;
 mod body;
 mod future;
 mod judge;
@@ -89,6 +90,7 @@ mod repeat;
 mod service;
 mod unsent;
 
+pub use self::attesting::Attesting;
 pub use self::body::{CarrierBody, CarrierRequestBody, OpenedBody};
 pub use self::future::SealFuture;
 pub use self::layer::SealLayer;

@@ -10,6 +10,7 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
+use super::attesting::Attesting;
 use super::body::{CarrierBody, OpenedBody};
 use super::future::SealFuture;
 use super::unsent::{Unsent, no_key};
@@ -17,7 +18,7 @@ use crate::client::TrustStats;
 use crate::client::endpoint::Endpoint;
 use crate::client::preflight::{Preflight, Want};
 use crate::client::service::Shared;
-use crate::error::{AttestError, BoxError};
+use crate::error::BoxError;
 
 /// A client's HTTP service behind a [`SealLayer`](super::SealLayer). `C` is the body type of the inner service.
 ///
@@ -68,13 +69,12 @@ where
     ///
     /// # Errors
     ///
-    /// What a request would fail with now.
-    pub async fn attest(&self, uri: Uri) -> Result<(), AttestError> {
+    /// What a request would fail with now, an [`AttestError`](crate::AttestError).
+    pub fn attest(&self, uri: Uri) -> Attesting<S, S::Future, C, ResBody> {
         let mut request = Request::new(());
         *request.uri_mut() = uri;
         let endpoint = Endpoint::of(&request);
-        let keys = Preflight::new(Arc::clone(&self.shared), endpoint, Want::Any, self.inner.clone()).await?;
-        if keys.document().fields().seal.is_some() { Ok(()) } else { Err(no_key()) }
+        Attesting(Preflight::new(Arc::clone(&self.shared), endpoint, Want::Any, self.inner.clone()))
     }
 }
 

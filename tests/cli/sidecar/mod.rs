@@ -1,6 +1,7 @@
 //! `serve` and `connect` as processes, with real peers at both ends.
 
 mod abuse;
+mod admin;
 mod balancer;
 mod flags;
 mod grpc;

@@ -208,7 +208,7 @@ pub(crate) fn certificate(cert: &Path, key: &Path) {
     std::fs::write(key, pem("PRIVATE KEY", &made.signing_key.serialize_der())).unwrap();
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")

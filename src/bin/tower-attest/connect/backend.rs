@@ -17,10 +17,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower::{Layer, ServiceExt};
 use tower_attest::seal::Seal;
-use tower_attest::tls::{AttestedChannel, ChannelBuilder};
-use tower_attest::{BoxError, VerifiedReport};
+use tower_attest::tls::{AttestedChannel, ChannelBuilder, EndpointState};
+use tower_attest::{AttestError, BoxError, VerifiedReport};
 
 use super::result::{ATTESTATION_RESULT, failed, verified};
+use crate::admin::metrics::believing::Believing;
 use crate::failure::Failure;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::failed::Failed;
@@ -66,15 +67,24 @@ type Exchange = Pin<Box<dyn Future<Output = Result<Response<ProxyBody>, BoxError
 pub(crate) struct Far {
     pub(crate) uri: Uri,
     pub(crate) believer: Believer,
+    pub(crate) meter: Believing,
 }
 
 impl Far {
+    pub(crate) fn new(uri: Uri, believer: Believer, meter: Believing) -> Self {
+        believer.count(meter.clone());
+        Self { uri, believer, meter }
+    }
+
     pub(crate) fn builder(&self) -> ChannelBuilder {
-        self.believer.channel(self.uri.clone())
+        let meter = self.meter.clone();
+        self.believer.channel(self.uri.clone()).on_attestation(move |attestation| meter.attestation(attestation))
     }
 
     pub(crate) fn sealer(&self) -> Result<Sealer, Failure> {
-        Ok(self.believer.seal_layer(&self.uri).layer(self.believer.carrier()?))
+        let meter = self.meter.clone();
+        let layer = self.believer.seal_layer(&self.uri).on_verdict(move |verdict| meter.verdict(verdict));
+        Ok(layer.layer(self.believer.carrier()?))
     }
 }
 
@@ -126,6 +136,28 @@ impl AttestedBackend {
 }
 
 impl Route {
+    /// Waits until a request could be sent, and sends none.
+    pub(crate) fn attest(&self) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + '_>> {
+        match &self.way {
+            Way::Channel(channel) => {
+                let verify = channel.verify();
+                Box::pin(async move { verify.await.map(drop).map_err(Into::into) })
+            }
+            Way::Sealed(sealer) => {
+                // Boxed outside the block below, where the compiler cannot see that it is `Send`.
+                let attest: Pin<Box<dyn Future<Output = Result<(), AttestError>> + Send>> =
+                    Box::pin(sealer.attest(self.far.uri.clone()));
+                Box::pin(async move { attest.await.map_err(Into::into) })
+            }
+        }
+    }
+
+    /// Whether a connection stands that has been attested.
+    pub(crate) fn is_attested(&self) -> bool {
+        let Way::Channel(channel) = &self.way else { return false };
+        channel.endpoints().iter().any(|endpoint| matches!(endpoint.state, EndpointState::Attested(_)))
+    }
+
     /// An upgrade takes its connection away, so that it gets one of its own, on which HTTP/1.1 is spoken.
     fn exchange(&self, request: Request<ProxyBody>, upgrade: bool) -> Result<Exchange, Problem> {
         let channel = match &self.way {

@@ -1,8 +1,7 @@
 //! `tower-attest connect`: a plaintext port beside a client that knows nothing of attestation, attested channels behind it.
 
 mod addresses;
-mod backend;
-mod listen;
+pub(crate) mod backend;
 mod reload;
 mod result;
 
@@ -11,7 +10,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anstyle::Style;
 use clap::Args;
 use http::Uri;
 use rustls::pki_types::ServerName;
@@ -21,12 +19,17 @@ use tower_attest::VerifiedReport;
 use tower_attest::tls::{AttestedChannel, ChannelError, EndpointState};
 
 use self::backend::{AttestedBackend, Far, Hosts, Route, Way};
-use self::listen::{Listen, Listener};
+use crate::admin::checks::FarEndCheck;
+use crate::admin::metrics::{Metrics, believing};
+use crate::admin::{Admin, AdminFlags};
+use crate::banner::line;
 use crate::configuration::{Source, after_help};
 use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
+use crate::listen::{Listen, Listener};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
+use crate::proxy::meter::Meter;
 use crate::proxy::server::{Protocol, serve_connection};
 use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
@@ -83,6 +86,8 @@ pub(crate) struct Connect {
     #[command(flatten)]
     trust: Trust,
     #[command(flatten)]
+    admin: AdminFlags,
+    #[command(flatten)]
     limits: Limits,
 }
 
@@ -115,7 +120,9 @@ impl Connect {
     }
 
     async fn connect(self: Arc<Self>, lifecycle: Lifecycle) -> Result<(), Failure> {
-        let far = Far { uri: self.to.clone(), believer: self.trust.open()? };
+        let meter = believing::Believing::new();
+        let far = Far::new(self.to.clone(), self.trust.open()?, meter.clone());
+        let admin = self.admin.start().await?;
         let listener = self
             .listen
             .bind()
@@ -135,9 +142,42 @@ impl Connect {
         line("listening", &address.to_string());
         let backend = AttestedBackend::new(Route { way, far }, hosts);
         self.reload_on_signal(&lifecycle, backend.clone());
+        let connections = Meter::new(self.limits.max_connections);
+        self.tell(&admin, &backend, &meter, &connections, &lifecycle);
         lifecycle.serving(format!("{} on {address}", self.to));
-        serve(listener, backend, Arc::new(self.limits.clone()), lifecycle.ending()).await;
+        let ending = async {
+            lifecycle.ending().await;
+            admin.draining();
+        };
+        serve(listener, backend, Arc::new(self.limits.clone()), &connections, ending).await;
+        admin.stop().await;
         Ok(())
+    }
+
+    /// Tells whoever runs this that it listens, and from where to read how it does.
+    fn tell(
+        &self,
+        admin: &Admin,
+        backend: &AttestedBackend,
+        meter: &believing::Believing,
+        connections: &Meter,
+        lifecycle: &Lifecycle,
+    ) {
+        let mut metrics = Metrics::new(&[("command", "connect")], connections, lifecycle.reloads());
+        meter.register(metrics.own());
+        let route = backend.clone();
+        if self.sealed {
+            believing::trust(metrics.own(), move || match &route.route().way {
+                Way::Sealed(sealer) => Some(sealer.trust()),
+                Way::Channel(_) => None,
+            });
+        } else {
+            believing::endpoints(metrics.own(), move || match &route.route().way {
+                Way::Channel(channel) => Some(channel.endpoints()),
+                Way::Sealed(_) => None,
+            });
+        }
+        admin.serving(vec![Arc::new(FarEndCheck(backend.clone()))], metrics);
     }
 
     /// Tries the far end once, so that whoever starts this learns at once whether it is believed. If it is not, requests
@@ -178,8 +218,6 @@ impl Connect {
     }
 }
 
-const LABEL: Style = Style::new().dimmed();
-
 /// Who the far end is, if it has been attested.
 fn attested(channel: &AttestedChannel) -> Option<VerifiedReport> {
     channel.endpoints().into_iter().find_map(|endpoint| match endpoint.state {
@@ -214,12 +252,14 @@ fn warn(error: &ChannelError) {
     tracing::warn!(stage = %error.stage(), reason = %error, "not attested yet: nothing is forwarded");
 }
 
-fn line(label: &str, value: &str) {
-    anstream::println!("{LABEL}{label:<13}{LABEL:#}{value}");
-}
-
 /// Accepts connections until the sidecar is to end, then lets what runs come to its end.
-async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>, ending: impl Future<Output = ()>) {
+async fn serve(
+    listener: Listener,
+    backend: AttestedBackend,
+    limits: Arc<Limits>,
+    meter: &Meter,
+    ending: impl Future<Output = ()>,
+) {
     let permits = Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
     let (shutdown, running) = Shutdown::new();
     let accepting = async {
@@ -228,11 +268,11 @@ async fn serve(listener: Listener, backend: AttestedBackend, limits: Arc<Limits>
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
                     // That it cannot be set costs time alone.
                     let _ = stream.set_nodelay(true);
-                    spawn(stream, Some(peer), &backend, &limits, running.with(permit));
+                    spawn(stream, Some(peer), &backend, &limits, running.with(permit).counted(meter.connection()), meter);
                 }),
                 #[cfg(unix)]
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    spawn(stream, None, &backend, &limits, running.with(permit));
+                    spawn(stream, None, &backend, &limits, running.with(permit).counted(meter.connection()), meter);
                 }),
             };
             if let Err(error) = accepted {
@@ -259,8 +299,10 @@ fn spawn(
     backend: &AttestedBackend,
     limits: &Arc<Limits>,
     running: Running,
+    meter: &Meter,
 ) {
     let (limits, exchanges) = (Arc::clone(limits), Exchanges::default());
-    let proxy = Proxy::new(backend.clone(), Arc::clone(&limits), exchanges.clone(), running.clone(), peer);
+    let proxy =
+        Proxy::new(backend.clone(), Arc::clone(&limits), exchanges.clone(), running.clone(), peer, meter.clone());
     tokio::spawn(async move { serve_connection(stream, Protocol::Any, proxy, exchanges, &limits, running).await });
 }

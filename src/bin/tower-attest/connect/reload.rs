@@ -28,7 +28,7 @@ impl Connect {
         let before = &route.far.believer;
         let believer = self.trust.reopen(before)?;
         // Everything that can fail comes before anything that changes.
-        let far = Far { uri: route.far.uri.clone(), believer };
+        let far = Far::new(route.far.uri.clone(), believer, route.far.meter.clone());
         let way = match self.sealed {
             true => Way::Sealed(Box::new(far.sealer()?)),
             false => Way::Channel(self.lazy_channel(&far).map_err(|error| Failure::during("--to", &error))?),

@@ -6,6 +6,7 @@ use sfv::{Integer, ItemSerializer, StringRef, key_ref, token_ref};
 use tower_attest::tls::{ChannelError, Stage};
 use tower_attest::{AttestError, BoxError, ErrorKind, FailedRule, GrpcCode, VerifiedReport, VerifyError};
 
+use crate::admin::metrics::believing::check;
 use crate::failure::chain;
 use crate::proxy::problem::{Code, Problem};
 
@@ -76,26 +77,4 @@ fn not_attested(stage: Option<Stage>, error: &AttestError, detail: String) -> Pr
 pub(crate) fn failed_rules(error: &AttestError) -> &[FailedRule] {
     let verify = error.cause().and_then(|cause| cause.downcast_ref::<VerifyError>());
     verify.map_or(&[], VerifyError::failed_rules)
-}
-
-/// A stable name for each check.
-fn check(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::NotAttested => "not-attested",
-        ErrorKind::Configuration => "configuration",
-        ErrorKind::Certificate => "certificate",
-        ErrorKind::NoReport { .. } => "no-report",
-        ErrorKind::Malformed => "malformed",
-        ErrorKind::KeysMismatch => "keys-mismatch",
-        ErrorKind::NameMismatch => "name-mismatch",
-        ErrorKind::ConfigMismatch => "config-mismatch",
-        ErrorKind::Stale => "stale",
-        ErrorKind::Refused => "refused",
-        ErrorKind::UnknownKeys => "unknown-keys",
-        ErrorKind::BadSignature => "bad-signature",
-        ErrorKind::Timeout => "timeout",
-        ErrorKind::Unavailable => "unavailable",
-        ErrorKind::Transport => "transport",
-        _ => "other",
-    }
 }

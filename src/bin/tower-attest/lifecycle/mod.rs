@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) use self::reload::Reloads;
+pub(crate) use self::reload::{ReloadCount, Reloads};
 use self::signals::Signals;
 use crate::failure::Failure;
 

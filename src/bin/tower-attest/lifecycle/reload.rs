@@ -73,7 +73,6 @@ impl Reloads {
     }
 
     /// What came of those that were tried so far.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the metrics of the admin listener"))]
     pub(crate) fn counts(&self) -> Vec<ReloadCount> {
         let count = |entry: Arc<Entry>| ReloadCount {
             name: entry.name,

@@ -13,6 +13,8 @@ use pin_project::pin_project;
 use tower_attest::BoxError;
 
 use super::activity::{Activity, Expired, Timer};
+use super::meter::Measure;
+use super::problem::Code;
 
 /// A body of either direction.
 pub(crate) type ProxyBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -83,7 +85,7 @@ where
     }
 }
 
-/// A response's body, which ends with an error when its exchange has passed a limit.
+/// A response's body, which ends with an error when its exchange has passed a limit, and tells how it ended.
 #[pin_project]
 #[derive(Debug)]
 pub(crate) struct ResponseBody<B> {
@@ -91,11 +93,31 @@ pub(crate) struct ResponseBody<B> {
     inner: B,
     activity: Arc<Activity>,
     timer: Timer,
+    measure: Option<Measure>,
 }
 
-impl<B> ResponseBody<B> {
-    pub(crate) fn new(inner: B, activity: Arc<Activity>) -> Self {
-        Self { inner, timer: Timer::new(Arc::clone(&activity)), activity }
+impl<B: Body> ResponseBody<B> {
+    /// Without a measure where somebody else measures the exchange.
+    pub(crate) fn new(inner: B, activity: Arc<Activity>, mut measure: Option<Measure>) -> Self {
+        if let Some(measure) = measure.as_mut().filter(|_| inner.is_end_stream()) {
+            measure.whole();
+        }
+        Self { inner, timer: Timer::new(Arc::clone(&activity)), activity, measure }
+    }
+}
+
+/// Whoever reads a body may stop asking once it has said that it is at its end.
+fn tell<E>(measure: &mut Measure, frame: Option<&Result<Frame<Bytes>, E>>, ended: bool, activity: &Activity) {
+    match frame {
+        Some(Err(_)) if activity.is_too_large() => measure.broke(Code::BodyTooLarge),
+        Some(Err(_)) => measure.broke(Code::UpstreamBroke),
+        Some(Ok(frame)) => {
+            measure.passed(frame);
+            if ended {
+                measure.whole();
+            }
+        }
+        None => measure.whole(),
     }
 }
 
@@ -107,12 +129,18 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+        let mut this = self.project();
+        if let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) {
             this.activity.touch();
+            if let Some(measure) = this.measure {
+                tell(measure, frame.as_ref(), this.inner.is_end_stream(), this.activity);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let expired = ready!(Pin::new(this.timer).poll(cx));
+        if let Some(measure) = this.measure {
+            measure.broke(Code::Timeout);
+        }
         Poll::Ready(Some(Err(Cut::Expired(expired).into())))
     }
 
@@ -205,7 +233,7 @@ mod tests {
     async fn a_silent_upstream_is_cut_off_and_a_busy_client_keeps_it_alive() {
         let second = Duration::from_secs(1);
         let activity = Activity::start(Some(10 * second), None);
-        let mut body = ResponseBody::new(Silent, Arc::clone(&activity));
+        let mut body = ResponseBody::new(Silent, Arc::clone(&activity), None);
         assert!(tokio::time::timeout(9 * second, body.frame()).await.is_err());
         assert!(RequestBody::new(Chunks(1), activity, None).frame().await.unwrap().is_ok());
         assert!(tokio::time::timeout(9 * second, body.frame()).await.is_err());
@@ -228,6 +256,6 @@ mod tests {
         let activity = Activity::start(None, None);
         let body = RequestBody::new(full("abc"), Arc::clone(&activity), Some(9));
         assert_eq!(body.size_hint().exact(), Some(3));
-        assert!(ResponseBody::new(empty(), activity).is_end_stream());
+        assert!(ResponseBody::new(empty(), activity, None).is_end_stream());
     }
 }

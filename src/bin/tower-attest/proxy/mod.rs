@@ -9,6 +9,7 @@ pub(crate) mod failed;
 pub(crate) mod head;
 pub(crate) mod lent;
 pub(crate) mod limits;
+pub(crate) mod meter;
 pub(crate) mod opening;
 pub(crate) mod problem;
 pub(crate) mod server;

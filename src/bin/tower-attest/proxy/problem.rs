@@ -10,8 +10,7 @@ use super::activity::Expired;
 use super::body::{ProxyBody, empty, full};
 
 /// A stable name of what went wrong, for programs: the member `code` of the problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     /// The request cannot be carried.
     Request,
@@ -33,6 +32,24 @@ pub(crate) enum Code {
     NoWorker,
     /// The client was told of another configuration than the one in force. Nothing of the request was sent on.
     ConfigurationChanged,
+}
+
+impl Code {
+    /// As programs and metrics have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::BodyTooLarge => "body-too-large",
+            Self::ClientGone => "client-gone",
+            Self::UpstreamDown => "upstream-down",
+            Self::UpstreamBroke => "upstream-broke",
+            Self::Timeout => "timeout",
+            Self::NotAttested => "not-attested",
+            Self::AttestationUnavailable => "attestation-unavailable",
+            Self::NoWorker => "no-worker",
+            Self::ConfigurationChanged => "configuration-changed",
+        }
+    }
 }
 
 /// Why a sidecar answers instead of the far end.
@@ -58,6 +75,14 @@ impl Asked {
     pub(crate) fn of(request: &Parts) -> Self {
         Self { method: request.method.clone(), grpc: grpc_type(&request.headers) }
     }
+
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.grpc.is_some()
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
 }
 
 #[derive(Serialize)]
@@ -66,7 +91,7 @@ struct Json<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
-    code: Code,
+    code: &'static str,
     #[serde(flatten)]
     more: &'a Map<String, Value>,
 }
@@ -122,6 +147,11 @@ impl Problem {
         self.code
     }
 
+    /// The number of the gRPC code.
+    pub(crate) fn grpc(&self) -> u8 {
+        self.grpc
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
@@ -150,7 +180,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: &self.detail,
-            code: self.code,
+            code: self.code.name(),
             more: &self.more,
         };
         // Strings, numbers and JSON always serialise.

@@ -19,6 +19,7 @@ use super::activity::{Exchanges, Timer};
 use super::body::{ProxyBody, RequestBody, ResponseBody, end_early};
 use super::head::{check, clean_request, remove_attestation, remove_hop_by_hop};
 use super::limits::Limits;
+use super::meter::{Measure, Meter, Unmeasured};
 use super::problem::{Asked, Code, Problem};
 use super::shutdown::Running;
 use super::upgrade::Upgrade;
@@ -45,6 +46,7 @@ pub(crate) struct Proxy<B> {
     exchanges: Exchanges,
     running: Running,
     peer: Option<SocketAddr>,
+    meter: Meter,
 }
 
 impl<B: Backend> Proxy<B> {
@@ -54,8 +56,9 @@ impl<B: Backend> Proxy<B> {
         exchanges: Exchanges,
         running: Running,
         peer: Option<SocketAddr>,
+        meter: Meter,
     ) -> Self {
-        Self { backend, limits, exchanges, running, peer }
+        Self { backend, limits, exchanges, running, peer, meter }
     }
 
     async fn exchange<R>(self, request: Request<R>) -> Response<ProxyBody>
@@ -65,7 +68,13 @@ impl<B: Backend> Proxy<B> {
     {
         let (parts, body) = request.into_parts();
         let asked = Asked::of(&parts);
-        self.try_exchange(parts, body).await.unwrap_or_else(|problem| {
+        // What is around a request that was sealed has begun to measure it.
+        let begun = parts.extensions.get::<Unmeasured>().and_then(Unmeasured::take);
+        let mut measure = Some(begun.unwrap_or_else(|| self.meter.begin(&asked)).of(&asked));
+        self.try_exchange(parts, body, &mut measure).await.unwrap_or_else(|problem| {
+            if let Some(measure) = measure.take() {
+                measure.refused(&problem);
+            }
             tracing::debug!(code = ?problem.code(), status = problem.status().as_u16(), detail = problem.detail(), "answered instead of the far end");
             problem.response(&asked)
         })
@@ -83,7 +92,13 @@ impl<B: Backend> Proxy<B> {
         Ok(Response::from_parts(parts, body))
     }
 
-    async fn try_exchange<R>(self, mut parts: Parts, body: R) -> Result<Response<ProxyBody>, Problem>
+    /// Takes the measure once there is a response that will be passed on.
+    async fn try_exchange<R>(
+        self,
+        mut parts: Parts,
+        body: R,
+        measure: &mut Option<Measure>,
+    ) -> Result<Response<ProxyBody>, Problem>
     where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
@@ -119,11 +134,19 @@ impl<B: Backend> Proxy<B> {
                 let detail = "expected a response, found a change of protocol that was not asked for";
                 return Err(Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, detail));
             };
+            taken(measure, &response);
             return Ok(upgrade.join(response, self.limits.idle(), self.running));
         }
         remove_hop_by_hop(response.headers_mut());
-        Ok(response.map(|body| ResponseBody::new(body, activity).boxed_unsync()))
+        let measure = taken(measure, &response);
+        Ok(response.map(|body| ResponseBody::new(body, activity, measure).boxed_unsync()))
     }
+}
+
+fn taken<B>(measure: &mut Option<Measure>, response: &Response<B>) -> Option<Measure> {
+    let mut measure = measure.take()?;
+    measure.answered(response);
+    Some(measure)
 }
 
 impl<B, R> Service<Request<R>> for Proxy<B>

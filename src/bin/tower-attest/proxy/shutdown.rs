@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::meter::Open;
+
 /// Held by everything that a shutdown waits for, and by all that belongs to one connection together with its permit.
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
@@ -12,6 +14,7 @@ pub(crate) struct Running {
     /// Ends this connection alone.
     retired: Option<watch::Receiver<bool>>,
     _permit: Option<Arc<OwnedSemaphorePermit>>,
+    _open: Option<Arc<Open>>,
 }
 
 impl Running {
@@ -19,6 +22,11 @@ impl Running {
     /// connection included.
     pub(crate) fn with(&self, permit: OwnedSemaphorePermit) -> Self {
         Self { _permit: Some(Arc::new(permit)), ..self.clone() }
+    }
+
+    /// The same, counted as open while any of it runs.
+    pub(crate) fn counted(self, open: Open) -> Self {
+        Self { _open: Some(Arc::new(open)), ..self }
     }
 
     /// The same, ending also once this turns true.
@@ -46,7 +54,7 @@ pub(crate) struct Shutdown(watch::Sender<bool>);
 impl Shutdown {
     pub(crate) fn new() -> (Self, Running) {
         let (sender, ending) = watch::channel(false);
-        (Self(sender), Running { ending, retired: None, _permit: None })
+        (Self(sender), Running { ending, retired: None, _permit: None, _open: None })
     }
 
     /// Begins the shutdown.
@@ -92,11 +100,15 @@ mod tests {
     async fn a_permit_is_held_until_all_of_its_connection_is_gone() {
         let permits = Arc::new(tokio::sync::Semaphore::new(1));
         let (_shutdown, running) = Shutdown::new();
-        let connection = running.with(Arc::clone(&permits).acquire_owned().await.unwrap());
+        let meter = super::super::meter::Meter::new(1);
+        let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+        let connection = running.with(permit).counted(meter.connection());
         let upgraded = connection.clone();
         drop(connection);
         assert_eq!(permits.available_permits(), 0);
+        assert!(meter.text().contains("\nconnections 1\n"), "{}", meter.text());
         drop(upgraded);
         assert_eq!(permits.available_permits(), 1);
+        assert!(meter.text().contains("\nconnections 0\n") && meter.text().contains("\nconnections_accepted_total 1\n"));
     }
 }

@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::activity::{Exchanges, Timer};
 use super::body::{ProxyBody, RequestBody, ResponseBody};
 use super::limits::Limits;
+use super::meter::{Meter, Unmeasured};
 use super::problem::{Asked, Problem};
 
 /// Answers 413 and 504 where the proxy inside cannot, since it has not been called yet.
@@ -23,11 +24,12 @@ pub(crate) struct Timed<S> {
     inner: S,
     limits: Arc<Limits>,
     exchanges: Exchanges,
+    meter: Meter,
 }
 
 impl<S> Timed<S> {
-    pub(crate) fn new(inner: S, limits: Arc<Limits>, exchanges: Exchanges) -> Self {
-        Self { inner, limits, exchanges }
+    pub(crate) fn new(inner: S, limits: Arc<Limits>, exchanges: Exchanges, meter: Meter) -> Self {
+        Self { inner, limits, exchanges, meter }
     }
 }
 
@@ -47,22 +49,35 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (asked, max_body) = (Asked::of(&parts), self.limits.max_body());
         let activity = self.exchanges.begin_around(&self.limits);
         let body = RequestBody::new(body, Arc::clone(&activity), max_body);
+        let unmeasured = Unmeasured::new(&self.meter, &asked);
+        parts.extensions.insert(unmeasured.clone());
         let answering = self.inner.call(Request::from_parts(parts, body));
         Box::pin(async move {
+            let refuse = |problem: Problem| {
+                if let Some(measure) = unmeasured.take() {
+                    measure.refused(&problem);
+                }
+                Ok(problem.response(&asked))
+            };
             let answered = tokio::select! {
                 biased;
                 answered = answering => answered,
-                expired = Timer::new(Arc::clone(&activity)) => return Ok(Problem::expired(expired).response(&asked)),
+                expired = Timer::new(Arc::clone(&activity)) => return refuse(Problem::expired(expired)),
             };
             if let (true, Some(limit)) = (activity.is_too_large(), max_body) {
-                return Ok(Problem::too_large(limit).response(&asked));
+                return refuse(Problem::too_large(limit));
             }
             activity.touch();
-            answered.map(|response| response.map(|body| ResponseBody::new(body, activity).boxed_unsync()))
+            answered.map(|response| {
+                if let Some(measure) = unmeasured.take() {
+                    measure.not_opened(response.status());
+                }
+                response.map(|body| ResponseBody::new(body, activity, None).boxed_unsync())
+            })
         })
     }
 }
@@ -80,7 +95,7 @@ mod tests {
     use super::*;
 
     fn timed<S>(inner: S, flags: &[&str]) -> Timed<S> {
-        Timed::new(inner, Arc::new(limits(flags)), Exchanges::default())
+        Timed::new(inner, Arc::new(limits(flags)), Exchanges::default(), Meter::new(1))
     }
 
     #[tokio::test(start_paused = true)]

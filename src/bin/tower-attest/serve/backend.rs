@@ -30,6 +30,7 @@ const MAX_IDLE: usize = 256;
 pub(crate) struct UpstreamBackend {
     http1: Client<Connector, ProxyBody>,
     http2: Client<Connector, ProxyBody>,
+    connector: Connector,
     protocol: UpstreamProtocol,
     /// What this server answers for. The first stands for a host that is none of them.
     names: Arc<[Authority]>,
@@ -49,8 +50,13 @@ impl UpstreamBackend {
             builder
         };
         let http1 = builder().build(connector.clone());
-        let http2 = builder().http2_only(true).build(connector);
-        Self { http1, http2, protocol, names }
+        let http2 = builder().http2_only(true).build(connector.clone());
+        Self { http1, http2, connector, protocol, names }
+    }
+
+    /// What makes its connections.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     fn speaks_http2(&self, request: &Parts, upgrade: bool) -> bool {

@@ -3,15 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use anstyle::Style;
 use tower_attest::{Attester, Nonce, Platform};
 
 use super::config::EffectiveConfig;
 use super::redirect::Redirect;
 use super::{Front, Serve, hardware};
+use crate::banner::line;
 use crate::failure::Failure;
-
-const LABEL: Style = Style::new().dimmed();
 
 /// What this machine's own report says. Nobody has verified it here.
 #[derive(Debug)]
@@ -72,8 +70,4 @@ pub(super) fn print(
     let config = hex::encode(config.digest());
     tracing::info!(%platform, measurement, config, address = %listening, "serving");
     line("listening", &listening.to_string());
-}
-
-fn line(label: &str, value: &str) {
-    anstream::println!("{LABEL}{label:<13}{LABEL:#}{value}");
 }

@@ -14,6 +14,7 @@ use super::config::EffectiveConfig;
 use super::hardware::Hardware;
 use super::redirect::RedirectFlags;
 use super::upstream::{Upstream, UpstreamProtocol};
+use crate::admin::AdminFlags;
 use crate::configuration::{Source, after_help};
 use crate::failure::Failure;
 use crate::proxy::limits::{Limits, positive};
@@ -98,6 +99,8 @@ pub(crate) struct Serve {
     pub(super) source: Source,
     #[command(flatten)]
     pub(super) workers: WorkerFlags,
+    #[command(flatten)]
+    pub(super) admin: AdminFlags,
     #[command(flatten)]
     pub(super) limits: Limits,
 }

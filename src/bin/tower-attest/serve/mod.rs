@@ -1,10 +1,11 @@
 //! `tower-attest serve`: ends TLS inside the TEE, attests, and sends requests on to a program that knows nothing of it.
 
 mod acme;
+mod admin;
 mod backend;
-mod balancer;
+pub(crate) mod balancer;
 mod banner;
-mod certificate;
+pub(crate) mod certificate;
 mod collateral;
 mod config;
 mod flags;
@@ -12,7 +13,7 @@ mod forwarded;
 pub(crate) mod hardware;
 mod redirect;
 mod route;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tower_attest::seal::UnsealLayer;
 use tower_attest::tls::{ConnectionInfoLayer, TlsListener, TlsStream};
 use tower_attest::{Attester, Health, ReportLayer};
 
+use self::admin::Counters;
 use self::certificate::Certificate;
 use self::config::EffectiveConfig;
 pub(crate) use self::flags::Serve;
@@ -34,6 +36,7 @@ use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
+use crate::proxy::meter::Meter;
 use crate::proxy::server::{Protocol, serve_connection};
 use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
@@ -81,9 +84,13 @@ impl Serve {
     ) -> Result<(), Failure> {
         let certificate = Certificate::open(&self)?;
         let tls = certificate.tls();
+        let admin = self.admin.start().await?;
+        let counters = self.counters();
+        let on_report = counters.attesting.clone();
         let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
             .names(self.host_names())
-            .config(config.digest());
+            .config(config.digest())
+            .on_report(move |call| on_report.report(call));
         if self.seals() {
             attester = attester.seal();
         }
@@ -94,21 +101,31 @@ impl Serve {
             std::fs::write(path, simulation::policy()).map_err(|error| Failure::during(path.display(), &error))?;
         }
         certificate.reload_by(&lifecycle);
-        let route = self.route(target, base).await?;
+        let route = self.route(target, base, &counters.believing).await?;
         route.reload_on_signal(&lifecycle, &attester);
         let listener = TlsListener::bind(self.listen, tls)
             .await
             .map_err(|error| Failure::during(format_args!("--listen {}", self.listen), &error))?;
         let redirect = Redirect::bind(&self.redirect, &self.names, certificate.challenges()).await?;
         let front = Front { certificate, redirect };
+        let outside = (listener.handle(), front.certificate.status());
+        self.tell(&admin, &counters, &attester, outside, &route, &lifecycle);
         banner::print(&self, &identity, &config, &front, listener.local_addr());
         lifecycle.alive_while({
             let attester = attester.clone();
             move || attester.health() != Health::Stopped
         });
         lifecycle.serving(format!("{identity} on {}", listener.local_addr()));
-        self.accept(listener, attester.clone(), unseal, route, front, lifecycle.ending()).await;
+        let Counters { attesting, meter, .. } = counters;
+        let report = ReportLayer::new(attester.clone()).on_outcome(move |outcome| attesting.outcome(outcome));
+        let layers = Layers { report, unseal, meter };
+        let ending = async {
+            lifecycle.ending().await;
+            admin.draining();
+        };
+        self.accept(listener, layers, route, front, ending).await;
         attester.drain().await;
+        admin.stop().await;
         Ok(())
     }
 
@@ -116,14 +133,12 @@ impl Serve {
     async fn accept(
         self,
         mut listener: TlsListener,
-        attester: Attester,
-        unseal: Option<UnsealLayer>,
+        layers: Layers,
         route: Route,
         front: Front,
         ending: impl Future<Output = ()>,
     ) {
         let limits = Arc::new(self.limits);
-        let layers = Layers { report: ReportLayer::new(attester), unseal };
         let permits =
             Arc::new(Semaphore::new(usize::try_from(limits.max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
         let (shutdown, running) = Shutdown::new();
@@ -133,7 +148,7 @@ impl Serve {
                 && let Some((stream, _)) = listener.accept().await
             {
                 let way = route.connection();
-                let running = running.with(permit).until(way.retired());
+                let running = running.with(permit).counted(layers.meter.connection()).until(way.retired());
                 tokio::spawn(connection(stream, layers.clone(), way, Arc::clone(&limits), running));
             }
         };
@@ -174,13 +189,16 @@ impl Front {
 struct Layers {
     report: ReportLayer,
     unseal: Option<UnsealLayer>,
+    meter: Meter,
 }
 
 async fn connection(stream: TlsStream, layers: Layers, way: Way, limits: Arc<Limits>, running: Running) {
     let protocol = if stream.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
     let info = stream.info().clone();
     let exchanges = Exchanges::default();
-    let proxy = Proxy::new(way, Arc::clone(&limits), exchanges.clone(), running.clone(), info.remote_addr());
+    let peer = info.remote_addr();
+    let meter = layers.meter;
+    let proxy = Proxy::new(way, Arc::clone(&limits), exchanges.clone(), running.clone(), peer, meter.clone());
     let info = ConnectionInfoLayer::new(info);
     match layers.unseal {
         None => {
@@ -188,7 +206,7 @@ async fn connection(stream: TlsStream, layers: Layers, way: Way, limits: Arc<Lim
             serve_connection(stream, protocol, service, exchanges, &limits, running).await;
         }
         Some(unseal) => {
-            let timed = Timed::new(unseal.layer(proxy), Arc::clone(&limits), exchanges.clone());
+            let timed = Timed::new(unseal.layer(proxy), Arc::clone(&limits), exchanges.clone(), meter);
             let service = info.layer(layers.report.layer(timed));
             serve_connection(stream, protocol, service, exchanges, &limits, running).await;
         }

@@ -13,6 +13,7 @@ use super::backend::UpstreamBackend;
 use super::balancer::{Balancer, BalancerBackend};
 use super::config::EffectiveConfig;
 use super::flags::Target;
+use crate::admin::metrics::believing::Believing;
 use crate::failure::Failure;
 use crate::lifecycle::Lifecycle;
 use crate::proxy::body::ProxyBody;
@@ -35,7 +36,12 @@ pub(super) enum Way {
 
 impl Serve {
     /// Inside a tokio runtime.
-    pub(super) async fn route(&self, target: Target, base: EffectiveConfig) -> Result<Route, Failure> {
+    pub(super) async fn route(
+        &self,
+        target: Target,
+        base: EffectiveConfig,
+        meter: &Believing,
+    ) -> Result<Route, Failure> {
         Ok(match target {
             Target::Plain(upstream) => Route::Plain(Arc::new(UpstreamBackend::new(
                 upstream,
@@ -44,7 +50,8 @@ impl Serve {
                 self.names.clone().into(),
             ))),
             Target::Workers(upstreams, terms) => Route::Workers(
-                Balancer::start(self.workers.clone(), upstreams, self.connect_timeout, base, &terms).await?,
+                Balancer::start(self.workers.clone(), upstreams, self.connect_timeout, base, &terms, meter.clone())
+                    .await?,
             ),
         })
     }

@@ -1,9 +1,12 @@
 //! The verifiers of one policy, until another takes its place.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tower_attest::{AnyOf, Claims, Platform, Report, ReportVerifier, VerifyError, VerifyErrorKind, async_trait};
+
+use crate::admin::metrics::believing::Believing;
 
 /// Added to the revision of what is retired, so that trust given before ends.
 const RETIRED: u64 = 1 << 63;
@@ -14,11 +17,18 @@ const RETIRED: u64 = 1 << 63;
 pub(crate) struct Judge {
     verifiers: AnyOf,
     retired: AtomicBool,
+    meter: OnceLock<Believing>,
 }
 
 impl Judge {
     pub(super) fn new(verifiers: AnyOf) -> Self {
-        Self { verifiers, retired: AtomicBool::new(false) }
+        Self { verifiers, retired: AtomicBool::new(false), meter: OnceLock::new() }
+    }
+
+    /// Counts what it judges from now on.
+    pub(super) fn count(&self, meter: Believing) {
+        // Told once: there is one meter in a process.
+        let _ = self.meter.set(meter);
     }
 
     pub(super) fn retire(&self) {
@@ -41,7 +51,12 @@ impl ReportVerifier for Judge {
             let message = "another policy has taken this one's place: ask again";
             return Err(VerifyError::new(VerifyErrorKind::Unavailable, message));
         }
-        self.verifiers.verify(report, now).await
+        let started = Instant::now();
+        let outcome = self.verifiers.verify(report, now).await;
+        if let Some(meter) = self.meter.get() {
+            meter.verification(started.elapsed(), &outcome);
+        }
+        outcome
     }
 
     fn revision(&self) -> u64 {

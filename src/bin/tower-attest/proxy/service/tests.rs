@@ -17,17 +17,18 @@ type Seen = (HeaderMap, Vec<u8>);
 struct Far {
     seen: Arc<Mutex<Vec<Seen>>>,
     answer: fn() -> Option<Response<ProxyBody>>,
+    meter: Meter,
 }
 
 impl Far {
     fn new(answer: fn() -> Option<Response<ProxyBody>>) -> Self {
-        Self { seen: Arc::default(), answer }
+        Self { seen: Arc::default(), answer, meter: Meter::new(1) }
     }
 
     fn proxy(&self, flags: &[&str]) -> Proxy<Self> {
         let (shutdown, running) = Shutdown::new();
         drop(shutdown);
-        Proxy::new(self.clone(), Arc::new(limits(flags)), Exchanges::default(), running, None)
+        Proxy::new(self.clone(), Arc::new(limits(flags)), Exchanges::default(), running, None, self.meter.clone())
     }
 }
 

@@ -29,12 +29,12 @@ use self::flight::Flight;
 use self::generation::Generation;
 use self::narrowed::Narrowed;
 use self::stats::Tally;
-#[expect(unused_imports, reason = "for the metrics of the admin listener")]
 pub(crate) use self::stats::{Standing, WorkerStats};
 use self::worker::Worker;
 use super::config::EffectiveConfig;
 use super::forwarded::forward;
 use super::upstream::{Connector, Upstream};
+use crate::admin::metrics::believing::Believing;
 use crate::failure::{Failure, chain};
 use crate::proxy::activity::Activity;
 use crate::proxy::body::ProxyBody;
@@ -56,6 +56,7 @@ pub(crate) struct Balancer {
     /// What of the effective configuration no reload changes.
     base: EffectiveConfig,
     tallies: Vec<Arc<Tally>>,
+    meter: Believing,
     current: ArcSwap<Generation>,
     /// The digest in force. Held by the reload that runs.
     reloading: Mutex<[u8; 32]>,
@@ -69,12 +70,13 @@ impl Balancer {
         connect_timeout: Duration,
         base: EffectiveConfig,
         terms: &Terms,
+        meter: Believing,
     ) -> Result<Arc<Self>, Failure> {
         let tallies: Vec<_> = upstreams.iter().map(|_| Arc::default()).collect();
         let digest = base.with(&flags.lines(terms)).map_err(Failure::undecided)?.digest();
-        let generation = generation(&flags, &upstreams, connect_timeout, &tallies, terms).await?;
+        let generation = generation(&flags, &upstreams, connect_timeout, &tallies, terms, &meter).await?;
         let (current, reloading) = (ArcSwap::from_pointee(generation), Mutex::new(digest));
-        Ok(Arc::new(Self { flags, upstreams, connect_timeout, base, tallies, current, reloading }))
+        Ok(Arc::new(Self { flags, upstreams, connect_timeout, base, tallies, meter, current, reloading }))
     }
 
     /// Reads the files again. If they say something else, that is in force on return: keys that vouch for it, then workers
@@ -88,7 +90,7 @@ impl Balancer {
             return Ok(());
         }
         let (upstreams, timeout) = (&self.upstreams, self.connect_timeout);
-        let next = Arc::new(generation(&self.flags, upstreams, timeout, &self.tallies, &terms).await?);
+        let next = Arc::new(generation(&self.flags, upstreams, timeout, &self.tallies, &terms, &self.meter).await?);
         next.settled().await;
         // The order matters: a connection that is accepted between the two is told of the new configuration and asked to
         // come again, and none that was told of the old one is served under the new.
@@ -101,7 +103,6 @@ impl Balancer {
     }
 
     /// What each worker has done, in the order of their URLs.
-    #[expect(dead_code, reason = "for the metrics of the admin listener")]
     pub(crate) fn stats(&self) -> Vec<WorkerStats> {
         self.current.load().workers().iter().map(|worker| worker.stats()).collect()
     }
@@ -118,8 +119,10 @@ async fn generation(
     connect_timeout: Duration,
     tallies: &[Arc<Tally>],
     terms: &Terms,
+    meter: &Believing,
 ) -> Result<Generation, Failure> {
     let believer = flags.sources().believer(terms.demands.clone(), None);
+    believer.count(meter.clone());
     // Before the first verdict, which a policy that requires revocation lists would otherwise have go wrong.
     believer.ready().await;
     let verifier = Arc::new(Narrowed::new(Arc::clone(believer.judge())));
@@ -135,14 +138,16 @@ async fn generation(
                 let named = upstream.named(flags.name()).parse::<Uri>().map_err(|error| wrong(&error))?;
                 let connector = Connector::new(upstream.clone(), connect_timeout);
                 let (believer, verifier) = (believer.clone(), Arc::clone(&verifier));
-                let keep_alive = flags.keep_alive();
+                let (keep_alive, meter) = (flags.keep_alive(), meter.clone());
                 let builder = move || {
+                    let meter = meter.clone();
                     believer
                         .channel_judged_by(named.clone(), Arc::clone(&verifier))
                         .connector(connector.clone())
                         .connect_timeout(connect_timeout)
                         .http2_keep_alive(keep_alive, keep_alive)
                         .http2_windows(WINDOWS.0, WINDOWS.1)
+                        .on_attestation(move |attestation| meter.attestation(attestation))
                 };
                 Worker::new(uri, builder, flags.connections(), Arc::clone(tally), Arc::clone(changed))
                     .map_err(|error| wrong(&error))

@@ -1,4 +1,4 @@
-//! Where `connect` takes plaintext: a loopback port, or a Unix socket.
+//! Where a sidecar listens without TLS: a port, or a Unix socket.
 
 use std::fmt;
 use std::io;
