@@ -138,3 +138,54 @@ impl Check for FarEndCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower_attest::mock::{Behaviour, MockTee};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attester_is_asked_again_only_when_it_has_failed_and_comes_back_by_itself() {
+        let provider = MockTee::new().provider();
+        let builder = Attester::builder(provider.clone()).name("a").report_timeout(Duration::from_secs(30));
+        let check = AttesterCheck(builder.start().await.unwrap());
+        let ask = async || check.0.evidence(&Nonce::from_bytes([1; 32]), None).await;
+        for _ in 0..3 {
+            check.check().await.unwrap();
+        }
+        assert_eq!(provider.calls(), 1, "a probe that finds it well costs no report");
+
+        provider.set_behaviour(Behaviour::Failing);
+        ask().await.unwrap_err();
+        assert!(check.check().await.unwrap_err().contains("the hardware made no report"));
+        provider.set_behaviour(Behaviour::Healthy);
+        assert_eq!(check.check().await.unwrap(), "the hardware is back");
+        assert_eq!(check.0.health(), Health::Ready);
+
+        provider.set_behaviour(Behaviour::Hanging);
+        ask().await.unwrap_err();
+        let calls = provider.calls();
+        assert!(check.check().await.unwrap_err().contains("hangs"));
+        assert_eq!(provider.calls(), calls, "nothing is asked of a device that hangs");
+        provider.set_behaviour(Behaviour::Healthy);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(check.check().await.unwrap(), "the hardware is back");
+
+        check.0.drain().await;
+        assert!(check.check().await.unwrap_err().contains("stopped"));
+    }
+
+    #[test]
+    fn a_certificate_counts_within_its_dates() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (now, expected) in
+            [(9, "from 1970-01-01T00:00:10Z"), (10, ""), (20, ""), (21, "until 1970-01-01T00:00:20Z")]
+        {
+            match within(at(now), at(10), at(20)) {
+                Ok(found) => assert_eq!((found.as_str(), expected), ("valid until 1970-01-01T00:00:20Z", "")),
+                Err(wrong) => assert!(!expected.is_empty() && wrong.ends_with(expected), "{wrong}"),
+            }
+        }
+    }
+}

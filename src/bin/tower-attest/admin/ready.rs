@@ -147,10 +147,14 @@ mod tests {
         Arc::new(Scripted { name, ..Scripted::default() })
     }
 
+    fn dynamic(check: &Arc<Scripted>) -> Arc<dyn Check> {
+        check.clone()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn each_check_that_fails_makes_it_unready_and_is_named_and_it_comes_back() {
         let checks = ["one", "hangs", "panics"].map(scripted);
-        let readiness = Readiness::new(checks.iter().cloned().map(|check| check as Arc<dyn Check>).collect());
+        let readiness = Readiness::new(checks.iter().map(dynamic).collect());
         assert!(readiness.look().await.ready);
         for (failing, detail) in checks.iter().zip(["it is wrong", "no answer within 800ms", "the check panicked"]) {
             tokio::time::advance(KEPT).await;
@@ -171,7 +175,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn however_many_ask_each_thing_is_probed_once_a_second() {
         let check = scripted("one");
-        let readiness = Arc::new(Readiness::new(vec![Arc::clone(&check) as Arc<dyn Check>]));
+        let readiness = Arc::new(Readiness::new(vec![dynamic(&check)]));
         for second in 1..=3 {
             let asking: Vec<_> = (0..100)
                 .map(|_| {

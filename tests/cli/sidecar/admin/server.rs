@@ -121,7 +121,7 @@ async fn without_the_flag_nothing_listens_and_an_address_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _taken = std::net::TcpListener::bind(taken).unwrap();
     let taken = taken.to_string();
-    let output = run(&[
+    let output = run([
         "serve",
         "--host",
         "a",
