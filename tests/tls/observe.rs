@@ -34,6 +34,7 @@ async fn each_attestation_is_told_and_the_status_follows_renewals() {
         assert_eq!((told.len(), told[0].is_renewal(), told[0].address()), (1, false, &server.server.uri()));
         assert_eq!(told[0].outcome().unwrap().drawn_at(), first);
     }
+    text(get(&channel, "/").await.unwrap()).await;
     clock.advance(AGE / 2);
     text(get(&channel, "/").await.unwrap()).await;
     until(|| told.lock().unwrap().len() == 2).await;
@@ -88,6 +89,7 @@ async fn asking_whether_one_could_send_says_why_not_and_brings_a_server_that_ret
     let tls = Tls::self_signed("localhost").unwrap();
     let server = Attested::start_at(&tee, ([127, 0, 0, 1], 0).into(), tls.clone(), |layer| layer).await;
     let channel = server.builder(&tee).connect().await.unwrap();
+    text(get(&channel, "/").await.unwrap()).await;
     let addr = server.server.stop().await;
     let error = loop {
         if let Err(error) = channel.attest().await {
