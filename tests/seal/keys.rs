@@ -403,7 +403,7 @@ async fn asking_whether_one_could_seal_fetches_evidence_once_and_sends_nothing()
     let client = client(&tee, server.transport.clone());
     assert_eq!((client.trust().origins, client.trust().keys), (0, 0));
     for _ in 0..2 {
-        client.attest(uri()).await.unwrap();
+        client.verify(uri()).await.unwrap();
     }
     assert_eq!((client.trust().origins, client.trust().keys), (1, 1));
     assert_eq!((server.attester.stats().reports, server.seen().len()), (2, 0), "one at the start, one for the client");
@@ -412,7 +412,7 @@ async fn asking_whether_one_could_seal_fetches_evidence_once_and_sends_nothing()
 
     let refused = SealLayer::new(tee.with_measurement([9; 48]).verifier()).layer(server.transport.clone());
     let refused: crate::support::Client = refused;
-    assert_eq!(refused.attest(uri()).await.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(refused.verify(uri()).await.unwrap_err().kind(), ErrorKind::Refused);
 }
 
 #[tokio::test]
@@ -421,7 +421,7 @@ async fn a_server_that_seals_nothing_is_not_ready() {
     let attester = tower_attest::Attester::builder(tee.provider()).name("prover.example").start().await.unwrap();
     let app = service_fn(async |_: Request<crate::support::Wire>| Ok::<_, BoxError>(http::Response::new(full(""))));
     let client = client(&tee, erase(ReportLayer::new(attester).layer(app)));
-    let error = client.attest(http::Uri::from_static("https://prover.example")).await.unwrap_err();
+    let error = client.verify(http::Uri::from_static("https://prover.example")).await.unwrap_err();
     let sent = call(&client, get()).await.unwrap_err();
     assert_eq!(Some(error.kind()), kind(&sent), "as a request would fail");
 }

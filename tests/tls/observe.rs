@@ -1,13 +1,13 @@
-//! What a channel tells of attestations, and a channel that is asked whether it could send.
+//! What a channel tells of attestations.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tower_attest::mock::{Behaviour, MockTee};
 use tower_attest::time::ManualClock;
-use tower_attest::tls::{Attestation, EndpointState, Stage, Tls};
+use tower_attest::tls::{Attestation, EndpointState, Stage};
 
-use crate::support::{Attested, channel_error, get, settle, text, until};
+use crate::support::{Attested, get, text, until};
 
 type Told = Arc<Mutex<Vec<Attestation>>>;
 
@@ -62,45 +62,4 @@ async fn attempts_that_fail_are_told_with_their_stage_and_time() {
     assert_eq!(told[0].outcome().unwrap_err().stage(), error.stage());
     assert_eq!(error.stage(), Stage::Policy);
     assert!(told[0].took() > Duration::ZERO);
-}
-
-#[tokio::test]
-async fn asking_whether_one_could_send_attests_and_sends_nothing() {
-    let tee = MockTee::new();
-    for alpn in ["h2", "http/1.1"] {
-        let server = Attested::start(&tee).await;
-        let channel = server.builder(&tee).alpn([alpn]).connect_lazy().unwrap();
-        settle().await;
-        assert_eq!(server.record().connections(), 0, "lazy");
-        for _ in 0..3 {
-            channel.attest().await.unwrap();
-        }
-        let record = server.record();
-        assert_eq!((record.connections(), record.preflights(), record.applications()), (1, 1, 0));
-        assert!(matches!(channel.endpoints()[0].state, EndpointState::Attested(_)));
-        assert_eq!(text(get(&channel, "/").await.unwrap()).await, "ok");
-        channel.attest().await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn asking_whether_one_could_send_says_why_not_and_brings_a_server_that_returns_back() {
-    let tee = MockTee::new();
-    let tls = Tls::self_signed("localhost").unwrap();
-    let server = Attested::start_at(&tee, ([127, 0, 0, 1], 0).into(), tls.clone(), |layer| layer).await;
-    let channel = server.builder(&tee).connect().await.unwrap();
-    text(get(&channel, "/").await.unwrap()).await;
-    let addr = server.server.stop().await;
-    let error = loop {
-        if let Err(error) = channel.attest().await {
-            break error;
-        }
-        settle().await;
-    };
-    assert_eq!(channel_error(&error).stage(), Stage::Connect);
-    let back = Attested::start_at(&tee, addr, tls, |layer| layer).await;
-    while channel.attest().await.is_err() {
-        settle().await;
-    }
-    assert_eq!((back.record().preflights(), back.record().applications()), (1, 0));
 }

@@ -81,7 +81,6 @@
 //!
 //! Events are those of [`AttestLayer`](crate::client#events), with `mode` always `Required`.
 
-mod attesting;
 mod body;
 mod future;
 mod judge;
@@ -89,10 +88,11 @@ mod layer;
 mod repeat;
 mod service;
 mod unsent;
+mod verifying;
 
-pub use self::attesting::Attesting;
 pub use self::body::{CarrierBody, CarrierRequestBody, OpenedBody};
 pub use self::future::SealFuture;
 pub use self::layer::SealLayer;
 pub use self::repeat::Repeatable;
 pub use self::service::Seal;
+pub use self::verifying::Verifying;

@@ -10,10 +10,10 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
-use super::attesting::Attesting;
 use super::body::{CarrierBody, OpenedBody};
 use super::future::SealFuture;
 use super::unsent::{Unsent, no_key};
+use super::verifying::Verifying;
 use crate::client::TrustStats;
 use crate::client::endpoint::Endpoint;
 use crate::client::preflight::{Preflight, Want};
@@ -70,11 +70,11 @@ where
     /// # Errors
     ///
     /// What a request would fail with now, an [`AttestError`](crate::AttestError).
-    pub fn attest(&self, uri: Uri) -> Attesting<S, S::Future, C, ResBody> {
+    pub fn verify(&self, uri: Uri) -> Verifying<S, S::Future, C, ResBody> {
         let mut request = Request::new(());
         *request.uri_mut() = uri;
         let endpoint = Endpoint::of(&request);
-        Attesting(Preflight::new(Arc::clone(&self.shared), endpoint, Want::Any, self.inner.clone()))
+        Verifying(Preflight::new(Arc::clone(&self.shared), endpoint, Want::Any, self.inner.clone()))
     }
 }
 

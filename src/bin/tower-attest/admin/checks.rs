@@ -141,7 +141,9 @@ impl Check for FarEndCheck {
 
 #[cfg(test)]
 mod tests {
+    use tower_attest::ErrorKind;
     use tower_attest::mock::{Behaviour, MockTee};
+    use tower_attest::tls::Stage;
 
     use super::*;
 
@@ -174,6 +176,27 @@ mod tests {
 
         check.0.drain().await;
         assert!(check.check().await.unwrap_err().contains("stopped"));
+    }
+
+    #[test]
+    fn workers_are_ready_while_one_is_believed_and_otherwise_each_says_why_not() {
+        let worker = |number: u32, standing| WorkerStats {
+            worker: format!("https://w{number}:1"),
+            standing,
+            in_flight: 0,
+            requests: 0,
+            failures: 0,
+            ejections: 0,
+            pauses: 0,
+        };
+        let ejected = Standing::Ejected { stage: Stage::Policy, kind: ErrorKind::Refused };
+        let wrong = any_serves(&[worker(1, ejected), worker(2, Standing::Undecided)]).unwrap_err();
+        assert_eq!(wrong, "https://w1:1: policy: refused; https://w2:1: no verdict yet");
+        for good in [Standing::Serving, Standing::Paused] {
+            let found = any_serves(&[worker(1, ejected), worker(2, good), worker(3, Standing::Undecided)]);
+            assert_eq!(found.unwrap(), "1 of 3 workers are believed");
+        }
+        assert!(any_serves(&[]).is_err());
     }
 
     #[test]

@@ -145,9 +145,9 @@ impl Route {
             }
             Way::Sealed(sealer) => {
                 // Boxed outside the block below, where the compiler cannot see that it is `Send`.
-                let attest: Pin<Box<dyn Future<Output = Result<(), AttestError>> + Send>> =
-                    Box::pin(sealer.attest(self.far.uri.clone()));
-                Box::pin(async move { attest.await.map_err(Into::into) })
+                let verify: Pin<Box<dyn Future<Output = Result<(), AttestError>> + Send>> =
+                    Box::pin(sealer.verify(self.far.uri.clone()));
+                Box::pin(async move { verify.await.map_err(Into::into) })
             }
         }
     }

@@ -1,4 +1,4 @@
-//! [`Attesting`]: whether something could be sealed.
+//! [`Verifying`]: whether something could be sealed.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use super::unsent::no_key;
 use crate::client::preflight::Preflight;
 use crate::error::{AttestError, BoxError};
 
-/// What [`Seal::attest`](super::Seal::attest) returns. It is `Send` if the inner service, its future and all bodies are.
+/// What [`Seal::verify`](super::Seal::verify) returns. It is `Send` if the inner service, its future and all bodies are.
 #[must_use = "futures do nothing unless polled"]
-pub struct Attesting<S, F, C, ResBody>(pub(super) Pin<Box<Preflight<S, F, C, ResBody>>>);
+pub struct Verifying<S, F, C, ResBody>(pub(super) Pin<Box<Preflight<S, F, C, ResBody>>>);
 
-impl<S, C, ResBody> Future for Attesting<S, S::Future, C, ResBody>
+impl<S, C, ResBody> Future for Verifying<S, S::Future, C, ResBody>
 where
     S: Service<Request<C>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
@@ -32,8 +32,8 @@ where
     }
 }
 
-impl<S, F, C, ResBody> fmt::Debug for Attesting<S, F, C, ResBody> {
+impl<S, F, C, ResBody> fmt::Debug for Verifying<S, F, C, ResBody> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attesting").finish_non_exhaustive()
+        f.debug_struct("Verifying").finish_non_exhaustive()
     }
 }
