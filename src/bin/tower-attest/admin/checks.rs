@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tower_attest::tls::ServedCertificate;
 use tower_attest::{Attester, Health, Nonce, async_trait};
 use tower_service::Service;
 
@@ -12,6 +11,7 @@ use super::ready::Check;
 use crate::connect::backend::AttestedBackend;
 use crate::failure::chain;
 use crate::serve::balancer::{Balancer, Standing, WorkerStats};
+use crate::serve::certificate::CertificateStatus;
 use crate::serve::upstream::Connector;
 
 /// The hardware makes reports.
@@ -84,9 +84,9 @@ fn any_serves(workers: &[WorkerStats]) -> Result<String, String> {
     Err(workers.iter().map(shown).collect::<Vec<_>>().join("; "))
 }
 
-/// The certificate is within its dates.
+/// The certificate is within its dates, and with a CA its own.
 #[derive(Debug)]
-pub(crate) struct CertificateCheck(pub(crate) ServedCertificate);
+pub(crate) struct CertificateCheck(pub(crate) CertificateStatus);
 
 #[async_trait]
 impl Check for CertificateCheck {
@@ -95,21 +95,23 @@ impl Check for CertificateCheck {
     }
 
     async fn check(&self) -> Result<String, String> {
-        let (Some(from), Some(until)) = (self.0.not_before(), self.0.not_after()) else {
-            return Err("its dates cannot be read".to_owned());
-        };
-        within(SystemTime::now(), from, until)
+        judge(&self.0, SystemTime::now())
     }
 }
 
-fn within(now: SystemTime, from: SystemTime, until: SystemTime) -> Result<String, String> {
-    let shown = |time| humantime::format_rfc3339_seconds(time);
-    match now {
-        now if now < from => Err(format!("expected a certificate that is valid now, found one from {}", shown(from))),
-        now if now > until => {
-            Err(format!("expected a certificate that is valid now, found one until {}", shown(until)))
+fn judge(certificate: &CertificateStatus, now: SystemTime) -> Result<String, String> {
+    let until = certificate.not_after().map(humantime::format_rfc3339_seconds);
+    match (certificate.is_valid(now), until, certificate.acme()) {
+        (true, Some(until), _) => Ok(format!("valid until {until}")),
+        (true, None, _) => Ok("valid".to_owned()),
+        (false, None, Some(_)) => Err("expected one that the CA has issued, found none yet: see the log".to_owned()),
+        (false, Some(until), Some(_)) => {
+            Err(format!("expected one of the CA's that is valid now for all names, found one until {until}"))
         }
-        _ => Ok(format!("valid until {}", shown(until))),
+        (false, Some(until), None) => {
+            Err(format!("expected one that is valid now, found one until {until}: look at both clocks"))
+        }
+        (false, None, None) => Err("its dates cannot be read".to_owned()),
     }
 }
 
@@ -200,15 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_counts_within_its_dates() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        for (now, expected) in
-            [(9, "from 1970-01-01T00:00:10Z"), (10, ""), (20, ""), (21, "until 1970-01-01T00:00:20Z")]
-        {
-            match within(at(now), at(10), at(20)) {
-                Ok(found) => assert_eq!((found.as_str(), expected), ("valid until 1970-01-01T00:00:20Z", "")),
-                Err(wrong) => assert!(!expected.is_empty() && wrong.ends_with(expected), "{wrong}"),
-            }
-        }
+    fn a_certificate_counts_within_its_dates_and_with_a_ca_if_it_is_the_cas() {
+        let of =
+            |acme: bool| CertificateStatus::of(tower_attest::Tls::self_signed("a").unwrap().served_certificate(), acme);
+        let (now, year) = (SystemTime::now(), Duration::from_secs(366 * 86400));
+        assert!(judge(&of(false), now).unwrap().starts_with("valid until "));
+        assert!(judge(&of(false), now + 5000 * year).unwrap_err().contains("found one until"));
+        assert!(judge(&of(true), now).unwrap_err().contains("found none yet"));
     }
 }

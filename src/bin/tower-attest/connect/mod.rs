@@ -268,7 +268,14 @@ async fn serve(
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
                     // That it cannot be set costs time alone.
                     let _ = stream.set_nodelay(true);
-                    spawn(stream, Some(peer), &backend, &limits, running.with(permit).counted(meter.connection()), meter);
+                    spawn(
+                        stream,
+                        Some(peer),
+                        &backend,
+                        &limits,
+                        running.with(permit).counted(meter.connection()),
+                        meter,
+                    );
                 }),
                 #[cfg(unix)]
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {

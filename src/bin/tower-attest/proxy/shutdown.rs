@@ -109,6 +109,8 @@ mod tests {
         assert!(meter.text().contains("\nconnections 1\n"), "{}", meter.text());
         drop(upgraded);
         assert_eq!(permits.available_permits(), 1);
-        assert!(meter.text().contains("\nconnections 0\n") && meter.text().contains("\nconnections_accepted_total 1\n"));
+        assert!(
+            meter.text().contains("\nconnections 0\n") && meter.text().contains("\nconnections_accepted_total 1\n")
+        );
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tower_attest::Attester;
-use tower_attest::tls::{ListenerHandle, ServedCertificate};
+use tower_attest::tls::ListenerHandle;
 
 use super::Serve;
+use super::certificate::CertificateStatus;
 use super::route::Route;
 use crate::admin::Admin;
 use crate::admin::checks::{AttesterCheck, CertificateCheck, UpstreamCheck, WorkersCheck};
@@ -38,7 +39,7 @@ impl Serve {
         admin: &Admin,
         counters: &Counters,
         attester: &Attester,
-        (listener, certificate): (ListenerHandle, ServedCertificate),
+        (listener, certificate): (ListenerHandle, CertificateStatus),
         route: &Route,
         lifecycle: &Lifecycle,
     ) {

@@ -99,7 +99,6 @@ pub(crate) struct CertificateStatus {
 impl CertificateStatus {
     /// Whether it is within its dates. With a CA: whether the CA's own serves, for all names; a self-signed one in its place
     /// does not count.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the readiness of the admin listener"))]
     pub(crate) fn is_valid(&self, now: SystemTime) -> bool {
         match &self.acme {
             Some(acme) => acme.is_valid(now),
@@ -112,8 +111,12 @@ impl CertificateStatus {
         self.acme.as_ref().map_or_else(|| self.served.not_after(), |acme| acme.not_after())
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(served: ServedCertificate, acme: bool) -> Self {
+        Self { served, acme: acme.then(Arc::default) }
+    }
+
     /// How it stands with the CA, if there is one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the metrics of the admin listener"))]
     pub(crate) fn acme(&self) -> Option<&AcmeStatus> {
         self.acme.as_deref()
     }

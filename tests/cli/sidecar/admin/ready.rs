@@ -34,10 +34,7 @@ async fn serve_is_not_ready_with_a_certificate_outside_its_dates() {
         dated(&cert, &key, from, until);
         let serve = Serve::start_at("127.0.0.1:0", &upstream.url(), &ADMIN, std::sync::Arc::new(tempfile_in(&dir)));
         let details = until_failing(admin(&serve.sidecar), &["certificate"]).await;
-        assert!(
-            details[0].contains(&format!("{}-01-01", if from.0 == 2020 { until.0 } else { from.0 })),
-            "{details:?}"
-        );
+        assert!(details[0].contains(&format!("until {}-01-01", until.0)), "{details:?}");
         certificate(&serve.file("cert.pem"), &serve.file("key.pem"));
         serve.sidecar.signal("HUP");
         until_failing(admin(&serve.sidecar), &[]).await;

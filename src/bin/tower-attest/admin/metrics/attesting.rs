@@ -7,11 +7,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tower_attest::server::Outcome;
-use tower_attest::tls::{ListenerHandle, ServedCertificate};
+use tower_attest::tls::ListenerHandle;
 use tower_attest::{Attester, AttesterErrorKind, Health, ReportCall, Stats};
 
 use super::pull::{describe, number, size};
 use crate::proxy::meter::Labels;
+use crate::serve::certificate::CertificateStatus;
 
 /// Hardware takes milliseconds to a second, and a throttled one much longer.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -132,12 +133,19 @@ pub(crate) fn handshakes(registry: &mut Registry, listener: ListenerHandle) {
     });
 }
 
-/// Until when the certificate is valid that is served.
-pub(crate) fn certificate(registry: &mut Registry, certificate: ServedCertificate) {
-    describe("certificate_expiry_timestamp", "When the certificate ends that is served, in seconds since 1970")
+/// Until when the certificate is valid, and how it goes with the CA.
+pub(crate) fn certificate(registry: &mut Registry, certificate: CertificateStatus) {
+    let end = certificate.clone();
+    let help = "When the certificate ends that is served, in seconds since 1970; none until the CA has issued one";
+    describe("certificate_expiry_timestamp", help)
         .seconds()
-        .gauge(registry, move || {
-            let end = certificate.not_after()?.duration_since(UNIX_EPOCH).ok()?;
-            Some(end.as_secs_f64())
-        });
+        .gauge(registry, move || Some(end.not_after()?.duration_since(UNIX_EPOCH).ok()?.as_secs_f64()));
+    describe("acme_orders", "Certificates that the CA issued, and attempts that failed").counters(
+        registry,
+        move || {
+            let Some(acme) = certificate.acme() else { return Vec::new() };
+            let of = |outcome, times| ([("outcome", outcome)], number(times));
+            vec![of("issued", acme.issued_total()), of("failed", acme.failed_total())]
+        },
+    );
 }

@@ -33,13 +33,11 @@ impl AcmeStatus {
     }
 
     /// Certificates that the CA has issued since the start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the metrics of the admin listener"))]
     pub(crate) fn issued_total(&self) -> u64 {
         self.issued.load(Ordering::Relaxed)
     }
 
     /// Attempts at one that failed since the start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the metrics of the admin listener"))]
     pub(crate) fn failed_total(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
