@@ -53,6 +53,17 @@ fn a_machine_without_hardware_is_told_what_is_missing() {
 }
 
 #[test]
+fn a_route_that_cannot_work_is_refused() {
+    let serve = |more: &[&str]| {
+        refused(&[&SERVE[..], &["--insecure-no-hardware", "--upstream", "http://127.0.0.1:1"], more].concat())
+    };
+    assert!(serve(&["--route", "tee-1"]).contains("--sealed"), "nothing else is routed by it");
+    for route in ["", "zone 1", &"x".repeat(65)] {
+        assert!(serve(&["--sealed", "--route", route]).contains("route"), "{route:?}");
+    }
+}
+
+#[test]
 fn certificates_that_cannot_serve_are_refused_at_the_start() {
     let files = Files::new();
     let (cert, key, other) = (files.write("cert", ""), files.write("key", ""), files.write("other", ""));

@@ -6,8 +6,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_attest::seal::SealLayer;
+use tower_attest::seal::client::CarrierRequestBody;
+use tower_attest::snp::sim::SimulatedAmd;
+use tower_attest::snp::{SnpPolicy, SnpVerifier};
 
 use super::support::{Serve, client, collected, get, raw};
 use super::upstream::Upstream;
@@ -52,6 +58,31 @@ async fn events_stream_and_end_with_their_client() {
     }
     drop(events);
     super::support::eventually("the upstream is told", || upstream.seen.running() == 0).await;
+}
+
+/// As tonic's channel does, which puts scheme and authority in below whatever layer seals.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_the_host_to_its_transport_is_served() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &["--sealed-only"]);
+    let dial = Arc::new(serve.dial());
+    let transport = service_fn(move |mut request: Request<CarrierRequestBody<Full<Bytes>>>| {
+        let dial = Arc::clone(&dial);
+        async move {
+            let io = TokioIo::new(dial.tls("http/1.1").await);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            tokio::spawn(connection);
+            request.headers_mut().insert("host", "localhost".parse().unwrap());
+            sender.send_request(request).await
+        }
+    });
+    let policy = SnpPolicy::pin(*b"tower-attest simulated measurement, not hardware");
+    let layer = SealLayer::new(SnpVerifier::trusting_simulator(policy, &SimulatedAmd::new())).name("localhost");
+    let client = ServiceBuilder::new().layer(layer).service(transport);
+    let response = client.oneshot(Request::post("/echo").body(Full::from("a body")).unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "a body");
+    let seen = upstream.seen.requests().pop().unwrap();
+    assert_eq!(seen.headers["host"], "localhost", "the server's own name");
 }
 
 /// Ends TLS with the server's own certificate and passes the bytes on, as a balancer with the key would.
@@ -106,6 +137,19 @@ async fn a_balancer_that_ends_tls_reads_nothing_of_a_sealed_request() {
     // Attested channels are refused there, which is their point.
     let connect = serve.connect_to(balancer.port(), &[]);
     assert_eq!(get(&client(), connect.addr(), "/").await.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_can_route_sealed_requests_to_the_server_that_opens_them() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &["--sealed-only", "--route", "tee-7"]);
+    let (balancer, read) = reading(&serve).await;
+    let connect = serve.connect_to(balancer.port(), &["--sealed"]);
+    assert_eq!(get(&client(), connect.addr(), "/").await.status(), StatusCode::OK);
+    let read = String::from_utf8_lossy(&read.lock().unwrap()).into_owned();
+    let (_, sealed) = read.split_once("POST /.well-known/tower-attest/sealed").expect("it did pass there");
+    let (head, _) = sealed.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nattestation-route: tee-7\r\n"), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use tower_attest::seal::SealedRequest;
 
 use super::problem::{Code, Problem};
 
@@ -80,6 +81,8 @@ fn check_host(request: &Parts) -> Result<(), Problem> {
     let (host, another) = (hosts.next(), hosts.next());
     match (request.uri.authority(), host) {
         _ if another.is_some() => refuse("host: expected one, found more"),
+        // A client that seals may leave the host to its transport, as those over tonic's channel do: the seal holds none then.
+        (None, None) if request.extensions.get::<SealedRequest>().is_some() => Ok(()),
         (None, None) if request.version >= Version::HTTP_11 => refuse("host: expected one, found none"),
         (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
             refuse("host: expected that of the target, found another")

@@ -88,6 +88,10 @@ pub(crate) struct Serve {
     /// Take sealed requests alone: others are answered 403, or PERMISSION_DENIED over gRPC.
     #[arg(long)]
     pub(super) sealed_only: bool,
+    /// A token that clients repeat on sealed requests, in Attestation-Route, so that a balancer in front of several servers
+    /// can send each request to the one that can open it: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`. Another for each server.
+    #[arg(long = "route", value_name = "TOKEN")]
+    pub(super) sealed_route: Option<String>,
     /// Print the effective configuration, whose SHA-256 clients can pin, and end.
     #[arg(long)]
     pub(super) show_config: bool,
@@ -158,6 +162,11 @@ impl Serve {
         }
         if self.tls == TlsKind::Acme {
             self.acme.check(self.names.iter().map(|name| name.host()), self.redirect.redirect.is_some())?;
+        }
+        if self.sealed_route.is_some() && !self.seals() {
+            return Err(Failure::undecided(
+                "--route: only sealed requests are routed; take them with --sealed or --sealed-only",
+            ));
         }
         Ok(())
     }

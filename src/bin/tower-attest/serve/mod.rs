@@ -94,6 +94,9 @@ impl Serve {
         if self.seals() {
             attester = attester.seal();
         }
+        if let Some(route) = &self.sealed_route {
+            attester = attester.route(route);
+        }
         let attester = attester.start().await.map_err(|error| Failure::during("the hardware", &error))?;
         let unseal = self.unseal(&attester)?;
         let identity = banner::identity(&attester).await?;
