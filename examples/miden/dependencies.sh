@@ -9,8 +9,7 @@ files="$(mktemp -d)"
 trap 'rm -rf "$files"' EXIT
 
 # `name version`, one a line, of all that is linked or is a macro of what is linked. Build scripts' own needs are left out.
-# Without --locked: the crate two folders up may have got a dependency that this lock file does not know yet.
-packages() { cargo tree --quiet --edges normal --prefix none --target "$target" "$@" | awk 'NF { print $1, $2 }' | sort -u; }
+packages() { cargo tree --quiet --locked --edges normal --prefix none --target "$target" "$@" | awk 'NF { print $1, $2 }' | sort -u; }
 # Crates that are there in more than one version, each with their number.
 repeated() { awk '{ print $1 }' "$1" | uniq -c | awk '$1 > 1 { print $2 "×" $1 }' | sort; }
 
