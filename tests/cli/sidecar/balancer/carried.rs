@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::{Worker, balancer, dir, policy};
-use crate::sidecar::support::{client, eventually, get};
+use crate::sidecar::support::{client, eventually, get, raw};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_spread_over_workers_of_both_platforms_and_each_is_told_what_it_may_know() {
@@ -57,6 +57,11 @@ async fn bodies_trailers_events_and_what_workers_forge() {
         assert!(!response.headers().contains_key(name), "{name}");
     }
 
+    // A client without a sidecar of its own, which would remove them.
+    let request = b"GET /forged HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = raw(front.tls("http/1.1").await, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("attestation-"), "{answer}");
+
     let mut events = send(Request::get(at("/events")), Bytes::new()).await.into_body();
     for event in ["data: 1\n\n", "data: 2\n\n"] {
         worker.upstream.seen.send(event).await;
@@ -82,6 +87,8 @@ async fn upgrades_get_an_attested_connection_of_their_own() {
         head.push(io.read_u8().await.unwrap());
     }
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    let own = format!("localhost:{}", worker.serve.addr().port());
+    assert_eq!(worker.upstream.seen.last()["host"], own, "a worker's own name over HTTP/1.1 too");
     for message in [b"ping", b"pong"] {
         io.write_all(message).await.unwrap();
         let mut echoed = [0; 4];

@@ -145,6 +145,7 @@ async fn a_worker_that_hangs_is_given_up_and_taken_back_when_it_moves_again() {
     let (tally, tasks) = load(connect.addr(), &Method::GET, AT_ONCE);
     eventually("the worker serves", || two.requests() > 20).await;
     signal("-STOP", &two);
+    eventually("its connection is given up", || front.sidecar.log().contains("it broke off an exchange")).await;
     more(&tally).await;
     let stopped = two.requests();
     more(&tally).await;
