@@ -153,6 +153,22 @@ async fn a_certificate_that_does_not_fit_is_not_served_and_not_kept() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_ended_when_it_arrives_is_not_served_and_not_kept() {
+    let Some(pebble) = Pebble::start(json!({ "certificateValidityPeriod": 1 })).await else { return };
+    let front = Front::start(&pebble, |path, _| {
+        if path.starts_with("/certZ/") {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+        }
+        None
+    })
+    .await;
+    let serve = front.serve(&pebble);
+    logs(&serve, "what the CA issued: expected a certificate that is valid now").await;
+    assert_eq!(shown(serve.addr(), NAME).await.unwrap().len(), 1, "self-signed");
+    assert!(!pebble.state().join(format!("localhost_{}_dir/certificate.pem", front.port)).exists());
+}
+
+#[tokio::test]
 async fn renewal_information_makes_it_earlier_but_no_ca_can_make_a_server_order_without_end() {
     let Some(pebble) = Pebble::start(json!({})).await else { return };
     let front = Front::start(&pebble, |path, _| {
