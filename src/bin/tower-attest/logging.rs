@@ -19,11 +19,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Logging {
     /// What to log: a level, or filters such as "info,tower_attest::tls=debug". Default: info for serve and connect, warn for
-    /// the others. Libraries log nothing below info.
-    #[arg(long, env = "TOWER_ATTEST_LOG", global = true, value_name = "FILTER", value_parser = filter)]
+    /// the others. Libraries log nothing below info. In the environment: TOWER_ATTEST_LOG.
+    #[arg(long, global = true, value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
-    /// How log lines are written. Default: text on a terminal, else json for serve and connect.
-    #[arg(long, env = "TOWER_ATTEST_LOG_FORMAT", global = true, value_name = "FORMAT")]
+    /// How log lines are written. Default: text on a terminal, else json for serve and connect. In the environment:
+    /// TOWER_ATTEST_LOG_FORMAT.
+    #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<Format>,
 }
 

@@ -49,6 +49,8 @@ async fn a_signal_before_it_listens_ends_it_too() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("to "));
     let _connected = silent.accept().unwrap();
+    // This one is kept until there is something to read again.
+    signal(child.id(), "HUP");
     signal(child.id(), "TERM");
     let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(ended.code(), Some(0));

@@ -24,8 +24,6 @@ pub(super) struct Flag {
     pub(super) long: String,
     pub(super) kind: Kind,
     pub(super) is_list: bool,
-    /// clap reads its variable itself.
-    pub(super) has_variable: bool,
 }
 
 /// The file's name comes before the file, and what says what to do is no setting.
@@ -44,7 +42,7 @@ fn flag(arg: &Arg) -> Option<Flag> {
         ArgAction::Append => (kind(arg), true),
         _ => return None,
     };
-    Some(Flag { id: arg.get_id().to_string(), long, kind, is_list, has_variable: arg.get_env().is_some() })
+    Some(Flag { id: arg.get_id().to_string(), long, kind, is_list })
 }
 
 fn kind(arg: &Arg) -> Kind {

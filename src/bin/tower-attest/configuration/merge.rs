@@ -51,39 +51,40 @@ impl fmt::Display for Assignment {
     }
 }
 
-/// The command line with what the environment and the file add to it. Other commands than the sidecars take nothing from
-/// there.
+/// The command line with what the environment and the file add to it. Other commands than the sidecars take the settings of
+/// logging from the environment, and nothing else.
 pub(super) fn merge(command: &Command, arguments: Vec<OsString>, environment: &Environment) -> Result<Merged, Stop> {
     let flags_of = |name: &str| command.find_subcommand(name).map(settings).unwrap_or_default();
     let layout = Layout { common: settings(command), tables: SIDECARS.map(|name| (name, flags_of(name))).into() };
     let (given, unset) = unset(&arguments, &layout);
     // Errors are clap's to report, of the whole. Help and version are reported here.
     let seen = command.clone().ignore_errors(true).try_get_matches_from(&given)?;
-    let sidecar =
-        seen.subcommand().and_then(|(name, matches)| Some((*SIDECARS.iter().find(|own| **own == name)?, matches)));
-    let Some((table, matches)) = sidecar else {
+    let Some((name, _)) = seen.subcommand() else {
         return Ok(Merged { arguments, assignments: Vec::new(), warnings: Vec::new() });
     };
+    let table = SIDECARS.into_iter().find(|own| *own == name);
+    let (given, unset) = if table.is_some() { (given, unset) } else { (arguments, BTreeSet::new()) };
     // No flag is one behind `--`.
     let end = given.iter().position(|argument| argument == "--").unwrap_or(given.len());
     let (flags, rest) = given.split_at(end);
     let mut merged = Merged { arguments: flags.to_vec(), assignments: Vec::new(), warnings: Vec::new() };
 
-    let file = file_path(matches, environment, &mut merged).map(|path| File::read(&path, &layout)).transpose()?;
+    let matches = innermost(&seen);
+    let path = if table.is_some() { file_path(matches, environment, &mut merged) } else { None };
+    let file = path.map(|path| File::read(&path, &layout)).transpose()?;
     for (place, flag) in layout.flags_for(table) {
-        let source = matches.value_source(&flag.id);
+        let is_given = matches.value_source(&flag.id) == Some(ValueSource::CommandLine);
         if unset.contains(&flag.long) {
-            if source == Some(ValueSource::CommandLine) {
+            if is_given {
                 let message = format_args!("--{0} and --{0}=false contradict each other", flag.long);
                 return Err(Failure::undecided(message).into());
             }
             continue;
         }
-        if matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if is_given {
             continue;
         }
-        let variable = if flag.has_variable { None } else { environment.get(flag)? };
-        let set = match variable {
+        let set = match environment.get(flag)? {
             Some(set) => Some((set, flag.variable())),
             None => file.as_ref().and_then(|file| file.get(place, flag)),
         };
@@ -92,8 +93,15 @@ pub(super) fn merge(command: &Command, arguments: Vec<OsString>, environment: &E
         }
     }
     merged.arguments.extend_from_slice(rest);
-    merged.warnings.extend(environment.misspelt(&layout.variables()));
+    if table.is_some() {
+        merged.warnings.extend(environment.misspelt(&layout.variables()));
+    }
     Ok(merged)
+}
+
+/// What the last of the commands was given, which knows the global flags too.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 impl Merged {
@@ -113,10 +121,10 @@ impl Merged {
 }
 
 impl Layout {
-    /// The settings of one sidecar, each with the table in which it stands.
-    fn flags_for(&self, table: &'static str) -> impl Iterator<Item = (Option<&'static str>, &Flag)> {
-        let own = self.tables.iter().filter(move |(name, _)| *name == table).flat_map(|(_, flags)| flags);
-        self.common.iter().map(|flag| (None, flag)).chain(own.map(move |flag| (Some(table), flag)))
+    /// The settings of one sidecar, or of none, each with the table in which it stands.
+    fn flags_for(&self, table: Option<&'static str>) -> impl Iterator<Item = (Option<&'static str>, &Flag)> {
+        let own = self.tables.iter().filter(move |(name, _)| Some(*name) == table).flat_map(|(_, flags)| flags);
+        self.common.iter().map(|flag| (None, flag)).chain(own.map(move |flag| (table, flag)))
     }
 
     fn all(&self) -> impl Iterator<Item = &Flag> {

@@ -259,6 +259,23 @@ fn other_commands_take_nothing_from_elsewhere() {
     assert!(given.refused(&["verify", "https://a"]).contains("--policy <FILE>"));
     let shown = given.shown(&["verify", "https://a", "--policy", "q"]);
     assert!(shown.contains("\"q\"") && !shown.contains("\"p\""), "{shown}");
+    let switch = [&["verify", "https://a", "--policy", "q"][..], &["--sealed=false"]].concat();
+    assert!(given.refused(&switch).contains("--sealed"), "nor are their switches unset");
+}
+
+#[test]
+fn every_command_takes_its_logging_from_the_environment_and_an_empty_variable_is_none() {
+    let given = Given::nothing().variable("TOWER_ATTEST_LOG", "debug").variable("TOWER_ATTEST_LOG_FORMAT", "json");
+    let empty = Given::nothing().variable("TOWER_ATTEST_LOG", "").variable("TOWER_ATTEST_LOG_FORMAT", "");
+    for line in [&SERVE[..], &["doctor"], &["policy", "check", "p"], &["inspect", "--", "f"]] {
+        let logging = |given: &Given, line: &[&str]| format!("{:?}", given.parsed(line).unwrap().0.logging);
+        let shown = logging(&given, line);
+        assert!(shown.contains("debug") && shown.contains("Json"), "{line:?}: {shown}");
+        assert!(logging(&empty, line).contains("log: None"), "{line:?}");
+        assert!(logging(&given, &[&["--log", "warn"], line].concat()).contains("warn"), "{line:?}");
+    }
+    let wrong = Given::nothing().variable("TOWER_ATTEST_LOG", "loud").refused(&["doctor"]);
+    assert!(wrong.contains("--log is set by TOWER_ATTEST_LOG"), "{wrong}");
 }
 
 #[test]
