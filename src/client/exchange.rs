@@ -31,8 +31,8 @@ use crate::verifier::{Claims, VerifyError, VerifyErrorKind};
 pub(crate) struct Expectations {
     /// A host name that must stand in the key document.
     pub(crate) name: Option<String>,
-    /// The `config` that must stand in the key document.
-    pub(crate) config: Option<[u8; 32]>,
+    /// One of them must stand in the key document as `config`. None: whatever stands there will do.
+    pub(crate) configs: Vec<[u8; 32]>,
     /// The platforms whose reports the verifier can judge.
     pub(crate) platforms: Vec<Platform>,
 }
@@ -147,16 +147,13 @@ impl Exchange {
                 format!("expected the name {name:?}, found {:?}", document.fields().names),
             ));
         }
-        if let Some(config) = &expected.config
-            && document.fields().config.as_ref() != Some(config)
-        {
-            let found = match &document.fields().config {
-                Some(found) => Hex(found).to_string(),
-                None => "none".to_owned(),
-            };
+        let config = &document.fields().config;
+        if !expected.configs.is_empty() && config.is_none_or(|config| !expected.configs.contains(&config)) {
+            let accepted: Vec<_> = expected.configs.iter().map(|config| Hex(config).to_string()).collect();
+            let found = config.as_ref().map_or("none".to_owned(), |config| Hex(config).to_string());
             return Err(AttestError::new(
                 ErrorKind::ConfigMismatch,
-                format!("expected the configuration {}, found {found}", Hex(config)),
+                format!("expected the configuration {}, found {found}", accepted.join(" or ")),
             ));
         }
 

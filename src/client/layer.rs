@@ -111,10 +111,11 @@ impl AttestLayer {
         self
     }
 
-    /// Expects this SHA-256 of the server's effective configuration. Without it any configuration will do.
+    /// Expects this SHA-256 of the server's effective configuration. Repeat it to accept several, as while a server moves
+    /// from one to another. Without it any configuration will do.
     #[must_use]
     pub fn config(mut self, digest: [u8; 32]) -> Self {
-        self.settings.expectations.config = Some(digest);
+        self.settings.expectations.configs.push(digest);
         self
     }
 

@@ -24,7 +24,7 @@ fn endpoint(address: std::net::SocketAddr, nonce: u32) -> http::Request<http_bod
 async fn a_thousand_nonces_cost_two_reports() {
     let tee = MockTee::new();
     let provider = tee.provider();
-    let attester = Attester::builder(provider.clone()).name("localhost").batch(4096).queue(4096).start().await.unwrap();
+    let attester = Attester::builder(provider.clone()).name("localhost").start().await.unwrap();
     let before = provider.reports();
     provider.hold();
     let address = serve(ReportLayer::new(attester.clone()).layer(echo())).await;

@@ -246,7 +246,7 @@ async fn what_a_policy_file_says_of_the_server_holds() {
         let layer = AttestLayer::new(verifier(file.tdx().unwrap().clone()))
             .accept_presence()
             .name(file.server_name().unwrap())
-            .config(*file.server_config().unwrap());
+            .config(file.server_configs()[0]);
         assert_eq!(verdict(layer, &service).await.err().map(|error| error.kind()), refusal, "{name} {config}");
     }
 }

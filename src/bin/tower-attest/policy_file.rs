@@ -63,7 +63,8 @@ impl PolicyFile {
         if let Rules::File(file) = &self.rules {
             let mut server = Section::new("Server");
             server.field("name", file.server_name().unwrap_or("any, unless the client names one"));
-            server.field("config", file.server_config().map_or("any".to_owned(), hex::encode));
+            let configs: Vec<_> = file.server_configs().iter().map(hex::encode).collect();
+            server.field("config", if configs.is_empty() { "any".to_owned() } else { configs.join(" or ") });
             sections.push(server);
         } else {
             let mut server = Section::new("Server");

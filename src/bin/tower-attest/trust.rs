@@ -44,9 +44,10 @@ pub(crate) struct Trust {
     /// The name that the server must answer for. Default: that of the policy, else the URL's host.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// SHA-256 of the server's effective configuration, 64 hexadecimal digits. Default: that of the policy, else any.
-    #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    config: Option<[u8; 32]>,
+    /// SHA-256 of the server's effective configuration, 64 hexadecimal digits. Repeat it to accept several. Default:
+    /// those of the policy, else any.
+    #[arg(long = "config", value_name = "DIGEST", value_parser = digest)]
+    configs: Vec<[u8; 32]>,
     #[command(flatten)]
     certificates: CertificateFlags,
     #[command(flatten)]
@@ -96,7 +97,8 @@ pub(crate) struct Believer {
 pub(crate) struct Demands {
     policy: PolicyFile,
     name: Option<String>,
-    config: Option<[u8; 32]>,
+    /// Any, if there are none.
+    configs: Vec<[u8; 32]>,
     certificates: Certificates,
 }
 
@@ -108,14 +110,14 @@ impl Demands {
 
     /// What a policy demands that stands alone.
     pub(crate) fn of(policy: PolicyFile, certificates: Certificates) -> Self {
-        let (name, config) = (policy.server_name().map(str::to_owned), policy.server_config().copied());
-        Self { policy, name, config, certificates }
+        let (name, configs) = (policy.server_name().map(str::to_owned), policy.server_configs().to_vec());
+        Self { policy, name, configs, certificates }
     }
 
     /// Whether a channel made for these can go on under `other`: all but the rules of the platforms is the same.
     fn is_met_by_channels_of(&self, other: &Self) -> bool {
         self.policy.platforms() == other.policy.platforms()
-            && (&self.name, &self.config) == (&other.name, &other.config)
+            && (&self.name, &self.configs) == (&other.name, &other.configs)
             && self.certificates.are(&other.certificates)
     }
 }
@@ -130,12 +132,13 @@ impl Trust {
                 return Err(Failure::undecided(format_args!("{flag} {}: expected a directory", dir.display())));
             }
         }
-        let config = match (self.config, policy.server_config()) {
-            (Some(flag), Some(policy)) if flag != *policy => {
-                return Err(Failure::undecided("--config is not the configuration that the policy pins"));
-            }
-            (flag, policy) => flag.or(policy.copied()),
+        let configs = match (&self.configs[..], policy.server_configs()) {
+            ([], policy) => policy,
+            (flags, []) => flags,
+            (flags, policy) if flags.iter().all(|flag| policy.contains(flag)) => flags,
+            _ => return Err(Failure::undecided("--config is no configuration that the policy pins")),
         };
+        let configs = configs.to_vec();
         let name = match (&self.name, policy.server_name()) {
             (Some(flag), Some(policy)) if !flag.eq_ignore_ascii_case(policy) => {
                 return Err(Failure::undecided(format_args!(
@@ -144,7 +147,7 @@ impl Trust {
             }
             (flag, policy) => flag.clone().or(policy.map(str::to_owned)),
         };
-        Ok(Demands { name, config, certificates: self.certificates.open()?, policy })
+        Ok(Demands { name, configs, certificates: self.certificates.open()?, policy })
     }
 
     /// Reads the files and makes the verifiers. Inside a tokio runtime.
@@ -255,8 +258,8 @@ impl Believer {
         if let Some(name) = &self.demands.name {
             builder = builder.name(name);
         }
-        if let Some(config) = self.demands.config {
-            builder = builder.config(config);
+        for config in &self.demands.configs {
+            builder = builder.config(*config);
         }
         self.demands.certificates.apply(builder)
     }
@@ -268,10 +271,7 @@ impl Believer {
             Some(name) => layer.name(name),
             None => layer,
         };
-        match self.demands.config {
-            Some(config) => layer.config(config),
-            None => layer,
-        }
+        self.demands.configs.iter().fold(layer, |layer, config| layer.config(*config))
     }
 
     /// A client that takes the certificates that the flags say.
@@ -286,10 +286,7 @@ impl Believer {
             Some(name) => layer.name(name),
             None => layer,
         };
-        match self.demands.config {
-            Some(config) => layer.config(config),
-            None => layer,
-        }
+        self.demands.configs.iter().fold(layer, |layer, config| layer.config(*config))
     }
 
     /// A client for what is sealed, that takes the certificates that the flags say.

@@ -46,7 +46,7 @@ fn bound_case(carrier: Carrier, binding: Option<ChannelBinding>) -> Case {
         evidence,
         expected: Expectations {
             name: Some(NAME.to_owned()),
-            config: Some(CONFIG),
+            configs: vec![CONFIG],
             platforms: vec![Platform::SNP, Platform::TDX],
         },
         at: now().wall,
@@ -212,7 +212,7 @@ fn another_name_is_refused() {
 #[test]
 fn another_configuration_and_none_at_all_are_refused() {
     let mut other = case();
-    other.expected.config = Some([8; 32]);
+    other.expected.configs = vec![[8; 32], [18; 32]];
     assert_eq!(other.refused(), ErrorKind::ConfigMismatch);
 
     let keys = Keys::with_config(1, None);
@@ -221,6 +221,13 @@ fn another_configuration_and_none_at_all_are_refused() {
     none.claims = Ok(claims_of(&none.evidence.report));
     none.sign(&keys, |_| ());
     assert_eq!(none.refused(), ErrorKind::ConfigMismatch);
+}
+
+#[test]
+fn one_of_several_configurations_is_enough() {
+    let mut case = case();
+    case.expected.configs = vec![[8; 32], CONFIG];
+    assert_eq!(case.judge().unwrap().config_digest(), Some(&CONFIG));
 }
 
 #[test]

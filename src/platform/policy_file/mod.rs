@@ -56,7 +56,7 @@ pub const MAX_POLICY_FILE: usize = 1024 * 1024;
 /// if let Some(name) = file.server_name() {
 ///     layer = layer.name(name);
 /// }
-/// if let Some(config) = file.server_config() {
+/// for config in file.server_configs() {
 ///     layer = layer.config(*config);
 /// }
 /// # let _ = layer; Ok(()) }
@@ -114,8 +114,8 @@ struct Tables {
 struct ServerTable {
     #[serde(default, deserialize_with = "host")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "digest")]
-    config: Option<[u8; 32]>,
+    #[serde(default, deserialize_with = "digests")]
+    config: Vec<[u8; 32]>,
 }
 
 impl PolicyFile {
@@ -123,7 +123,8 @@ impl PolicyFile {
     ///
     /// `[snp]` has the keys of [`SnpPolicy::from_toml`](crate::platform::snp::SnpPolicy::from_toml), `[tdx]` those of
     /// [`TdxPolicy::from_toml`](crate::platform::tdx::TdxPolicy::from_toml). `[server]` has `name`, a host name or IP
-    /// address without port, and `config`, the SHA-256 of the server's effective configuration as 64 hexadecimal digits.
+    /// address without port, and `config`, the SHA-256 of the server's effective configuration as 64 hexadecimal digits,
+    /// or a list of those that will do.
     ///
     /// # Errors
     ///
@@ -180,10 +181,10 @@ impl PolicyFile {
         self.server.name.as_deref()
     }
 
-    /// The SHA-256 of the configuration that the server must run with, to be handed to
-    /// [`AttestLayer::config`](crate::AttestLayer::config) or to the channel's builder.
-    pub fn server_config(&self) -> Option<&[u8; 32]> {
-        self.server.config.as_ref()
+    /// The SHA-256 of each configuration that the server may run with, to be handed one by one to
+    /// [`AttestLayer::config`](crate::AttestLayer::config) or to the channel's builder. Empty if any will do.
+    pub fn server_configs(&self) -> &[[u8; 32]] {
+        &self.server.config
     }
 
     /// A verifier for every section, under the vendors' roots.
@@ -237,10 +238,25 @@ fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     }
 }
 
-fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 32]>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let digest = hex_array(&text);
-    digest.map(Some).ok_or_else(|| D::Error::custom(format!("expected 64 hexadecimal digits, found {text:?}")))
+/// One or several. None would be a server that nobody can run.
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u8; 32]>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected 64 hexadecimal digits, or a list of such")]
+    enum Digests {
+        One(String),
+        Several(Vec<String>),
+    }
+    let texts = match Digests::deserialize(deserializer)? {
+        Digests::One(text) => vec![text],
+        Digests::Several(texts) => texts,
+    };
+    if texts.is_empty() {
+        return Err(D::Error::custom("expected at least one configuration, found an empty list"));
+    }
+    let digest = |text: &String| {
+        hex_array(text).ok_or_else(|| D::Error::custom(format!("expected 64 hexadecimal digits, found {text:?}")))
+    };
+    texts.iter().map(digest).collect()
 }
 
 #[cfg(all(test, feature = "sim", feature = "tdx"))]

@@ -104,14 +104,14 @@ fn the_example_names_the_server() {
     let file: PolicyFile = EXAMPLE.parse().unwrap();
     assert_eq!(file.platforms(), [Platform::SNP, Platform::TDX]);
     assert_eq!(file.server_name(), Some("prover.example"));
-    assert_eq!(file.server_config(), Some(&[0x5e; 32]));
+    assert_eq!(file.server_configs(), [[0x5e; 32]]);
 }
 
 #[test]
 fn the_server_section_and_each_of_its_keys_may_be_left_out() {
     for (section, name) in [("", None), ("[server]\n", None), ("[server]\nname = 'a.example'\n", Some("a.example"))] {
         let file = PolicyFile::from_toml(&(section.to_owned() + &snp_section())).unwrap();
-        assert_eq!((file.server_name(), file.server_config()), (name, None));
+        assert_eq!((file.server_name(), file.server_configs().len()), (name, 0));
     }
 }
 
@@ -131,7 +131,18 @@ fn names_are_hosts_without_scheme_and_port() {
 fn a_configuration_is_32_bytes_in_hexadecimal() {
     for config in ["", "5e", &"5e".repeat(31), &"5e".repeat(33), &"5g".repeat(32), &format!("{}5", "5e".repeat(31))] {
         refused(&(format!("[server]\nconfig = '{config}'\n") + &snp_section()), "64 hexadecimal digits");
+        let good = "5e".repeat(32);
+        refused(&(format!("[server]\nconfig = ['{good}', '{config}']\n") + &snp_section()), "64 hexadecimal digits");
     }
+}
+
+#[test]
+fn several_configurations_may_do_and_a_list_of_none_is_refused() {
+    let (first, second) = ("5e".repeat(32), "6f".repeat(32));
+    let file = format!("[server]\nconfig = ['{first}', '{second}']\n") + &snp_section();
+    assert_eq!(PolicyFile::from_toml(&file).unwrap().server_configs(), [[0x5e; 32], [0x6f; 32]]);
+    refused(&("[server]\nconfig = []\n".to_owned() + &snp_section()), "at least one configuration");
+    refused(&("[server]\nconfig = 7\n".to_owned() + &snp_section()), "or a list of such");
 }
 
 #[test]

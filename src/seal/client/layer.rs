@@ -41,7 +41,8 @@ impl<C> SealLayer<C> {
         Self::from(self.attest.name(name))
     }
 
-    /// Expects this SHA-256 of the server's effective configuration. Without it any configuration will do.
+    /// Expects this SHA-256 of the server's effective configuration. Repeat it to accept several, as while a server moves
+    /// from one to another. Without it any configuration will do.
     #[must_use]
     pub fn config(self, digest: [u8; 32]) -> Self {
         Self::from(self.attest.config(digest))

@@ -55,7 +55,7 @@ pub struct ChannelBuilder {
     verifier: Arc<dyn ReportVerifier>,
     name: Option<String>,
     any_name: bool,
-    config: Option<[u8; 32]>,
+    configs: Vec<[u8; 32]>,
     roots: Roots,
     identity: Option<Identity>,
     alpn: Vec<Vec<u8>>,
@@ -80,7 +80,7 @@ impl ChannelBuilder {
             verifier,
             name: None,
             any_name: false,
-            config: None,
+            configs: Vec::new(),
             roots: Roots::WebPki,
             identity: None,
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -110,9 +110,10 @@ impl ChannelBuilder {
         self
     }
 
-    /// Expects this SHA-256 of the server's effective configuration. Without it any configuration will do.
+    /// Expects this SHA-256 of the server's effective configuration. Repeat it to accept several, as while a server moves
+    /// from one to another. Without it any configuration will do.
     pub fn config(mut self, digest: [u8; 32]) -> Self {
-        self.config = Some(digest);
+        self.configs.push(digest);
         self
     }
 
@@ -316,7 +317,7 @@ impl ChannelBuilder {
             http2: self.http2,
             expectations: Expectations {
                 name: (!self.any_name).then_some(name),
-                config: self.config,
+                configs: self.configs,
                 platforms: self.verifier.platforms(),
             },
             verifier: self.verifier,

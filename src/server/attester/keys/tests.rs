@@ -164,15 +164,17 @@ fn a_configuration_that_the_document_has_no_room_for_is_refused_and_nothing_chan
 #[test]
 fn a_configuration_that_a_later_epoch_has_no_room_for_is_refused_at_once() {
     let now = ManualClock::new().now();
-    let with = |filler: usize| {
-        let mut names = vec!["a".repeat(40); 80];
+    let with = |count: usize, filler: usize| {
+        let mut names = vec!["a".repeat(40); count];
         names.push("b".repeat(filler));
         settings(names)
     };
     // The largest document of epoch 2 that still fits.
-    let filler = (1..).find(|filler| make(&with(*filler + 1), [0; 16], 2, Some([1; 32]), now).is_err()).unwrap();
-    assert!(make(&with(filler), [0; 16], 2, Some([1; 32]), now).is_ok());
-    let ring = KeyRing::new(with(filler), None, now).unwrap();
+    let fits = |count, filler| make(&with(count, filler), [0; 16], 2, Some([1; 32]), now).is_ok();
+    let count = (1..).find(|count| !fits(*count + 1, 1)).unwrap();
+    let filler = (1..).find(|filler| !fits(count, *filler + 1)).unwrap();
+    assert!(fits(count, filler));
+    let ring = KeyRing::new(with(count, filler), None, now).unwrap();
     assert!(ring.set_config([1; 32], now).is_err());
 }
 
