@@ -117,6 +117,10 @@ pub(crate) fn judge_status(status: StatusCode, headers: &HeaderMap) -> Result<()
     }
 }
 
+/// How many frames without data a body may have. An honest one has its trailers; one that never ends would hold the task
+/// that reads it, since a frame that is there at once gives no timeout a turn.
+const MAX_EMPTY_FRAMES: usize = 1024;
+
 /// Reads a body whole, up to a limit.
 #[pin_project]
 pub(crate) struct Collect<B> {
@@ -124,11 +128,12 @@ pub(crate) struct Collect<B> {
     body: B,
     bytes: BytesMut,
     limit: usize,
+    empty: usize,
 }
 
 impl<B: Body> Collect<B> {
     pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body, bytes: BytesMut::new(), limit }
+        Self { body, bytes: BytesMut::new(), limit, empty: 0 }
     }
 }
 
@@ -158,7 +163,16 @@ where
                     return Poll::Ready(Err(AttestError::with_source(ErrorKind::Transport, message, error)));
                 }
                 Some(Ok(frame)) => {
-                    let Ok(mut data) = frame.into_data() else { continue };
+                    let Some(mut data) = frame.into_data().ok().filter(Buf::has_remaining) else {
+                        *this.empty += 1;
+                        if *this.empty > MAX_EMPTY_FRAMES {
+                            let message = format!(
+                                "evidence: expected data, found more than {MAX_EMPTY_FRAMES} frames without any"
+                            );
+                            return Poll::Ready(Err(AttestError::new(ErrorKind::Malformed, message)));
+                        }
+                        continue;
+                    };
                     let found = this.bytes.len().saturating_add(data.remaining());
                     if found > *this.limit {
                         return too_large(found, *this.limit);

@@ -36,7 +36,7 @@ pub(crate) struct Origin(Option<(Option<Scheme>, Authority)>);
 
 impl Origin {
     pub(crate) fn of(uri: &Uri) -> Self {
-        Self(uri.authority().map(|authority| (uri.scheme().cloned(), authority.clone())))
+        Self(uri.authority().map(|authority| (uri.scheme().cloned(), without_user_information(authority))))
     }
 
     pub(crate) fn parts(&self) -> Option<(Scheme, Authority)> {
@@ -295,6 +295,15 @@ impl State {
         let believed = self.origins.entry(origin.clone()).or_default();
         believed.last_used = self.tick;
         believed
+    }
+}
+
+/// A name and a password that stand before the host are the caller's: they go where the request goes, and not with a request
+/// for evidence or around a sealed request.
+fn without_user_information(authority: &Authority) -> Authority {
+    match authority.as_str().rsplit_once('@') {
+        Some((_, host)) => host.parse().unwrap_or_else(|_| authority.clone()),
+        None => authority.clone(),
     }
 }
 

@@ -147,6 +147,29 @@ proptest! {
         prop_assert_eq!(parsed.digest(), document.digest());
     }
 
+    /// What is hashed into evidence or signed begins with its label, whatever follows: a signature over one is none over another.
+    #[test]
+    fn no_two_kinds_of_statement_begin_alike(
+        (nonce, keys, exporter) in (any::<[u8; 32]>(), digest(), any::<[u8; 32]>()),
+        (name, path, size, root) in ("[a-z0-9-]{1,32}", "/[ -~&&[^#<>\"{}`\\\\^|]]{0,100}", any::<u32>(), any::<[u8; 32]>()),
+        fields in key_fields(),
+    ) {
+        let platform = Platform::new(name, "application/x").unwrap();
+        let (nonce, binding) = (Nonce::from_bytes(nonce), ChannelBinding::from_tls_exporter(exporter));
+        let target = Target::of(&http::Method::GET, &http::Uri::builder().path_and_query(path).build().unwrap()).unwrap();
+        let (method, status, binding) = (&http::Method::GET, http::StatusCode::OK, Some(&binding));
+        let all = [
+            EvidenceStatement { platform: &platform, nonce: &nonce, binding, keys: &keys }.encode(),
+            ResponseStatement { nonce: &nonce, binding, keys: &keys, method, target: &target, status }.encode(),
+            super::statement::batch_statement(&platform, size, &crate::crypto::sha384(&[&root])),
+            KeyDocument::build(fields).unwrap().bytes().to_vec(),
+            report_data(&platform, size, &[0; 48]).as_bytes().to_vec(),
+        ];
+        let label = b"\x01\x00\x17tower-attest/1 evidence".len();
+        let beginnings: std::collections::HashSet<_> = all.iter().map(|bytes| &bytes[..label]).collect();
+        prop_assert_eq!(beginnings.len(), all.len());
+    }
+
     #[test]
     fn batch_proofs_round_trip_and_lead_to_the_root((leaves, index) in batch()) {
         let tree = BatchTree::new(leaves.clone()).unwrap();

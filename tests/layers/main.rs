@@ -16,8 +16,10 @@ mod cancel;
 mod faults;
 mod grpc;
 mod http_stacks;
+mod logs;
 mod modes;
 mod replicas;
+mod smuggling;
 mod support;
 #[cfg(feature = "tdx")]
 mod tdx;

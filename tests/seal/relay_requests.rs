@@ -206,12 +206,14 @@ async fn nothing_of_the_request_stands_in_what_the_relay_sees() {
             Ok(http::Response::from_parts(parts, frames(pieces)))
         }
     });
-    let response = call(&client(&tee, relayed), post("the witness")).await.unwrap();
+    let mut request = post("the witness");
+    *request.uri_mut() = "https://name:password@prover.example/prove?fast=1".parse().unwrap();
+    let response = call(&client(&tee, relayed), request).await.unwrap();
     assert_eq!(response.body(), "the witness");
     let tapped = tapped.lock().unwrap();
     let text = String::from_utf8_lossy(&tapped).to_lowercase();
     assert!(text.contains("post https://prover.example/.well-known/tower-attest/sealed"));
-    for secret in ["the witness", "prove?", "fast=1", "authorization", "bearer", "x-inner", "secret"] {
+    for secret in ["the witness", "prove?", "fast=1", "authorization", "bearer", "x-inner", "secret", "password"] {
         assert!(!text.contains(secret), "{secret}");
     }
 }

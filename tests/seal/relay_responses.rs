@@ -1,13 +1,16 @@
 //! What a relay does to responses: nothing of it reaches the caller.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_attest::mock::MockTee;
+use tower_attest::mock::{MockTee, MockVerifier};
+use tower_attest::seal::SealLayer;
 use tower_attest::{Attester, BoxError, ErrorKind, ReportLayer};
 
 use crate::support::{
-    Client, Server, Wire, attester, bytes, call, client, erase, frames, full, kind, pieces, post, relay,
+    Client, Server, Transport, Wire, attester, bytes, call, client, erase, frames, full, kind, pieces, post, relay,
 };
 
 /// A client whose relay makes another response of each.
@@ -40,6 +43,56 @@ async fn an_unsealed_answer_of_a_relay_is_no_report() {
         })
         .await;
         assert_eq!(refusal(&client).await, ErrorKind::NoReport { status });
+    }
+}
+
+/// The head with which `server` answers a sealed request of the relay's own under somebody else's nonce.
+async fn borrowed_head(tee: &MockTee, server: &Transport, nonce: HeaderValue) -> HeaderMap {
+    let borrowed = Arc::<Mutex<HeaderMap>>::default();
+    let taken = Arc::clone(&borrowed);
+    let under_that_nonce = relay(server, move |mut request: Request<Wire>, server| {
+        request.headers_mut().insert("attestation-nonce", nonce.clone());
+        let taken = Arc::clone(&taken);
+        async move {
+            let response = server.send(request).await?;
+            *taken.lock().unwrap() = response.headers().clone();
+            Ok(response)
+        }
+    });
+    let refused = call(&client(tee, under_that_nonce), post("the relay's")).await.unwrap_err();
+    assert_eq!(kind(&refused), Some(ErrorKind::Stale), "it is for the nonce of another");
+    std::mem::take(&mut *borrowed.lock().unwrap())
+}
+
+#[tokio::test]
+async fn what_keys_sealed_that_the_policy_has_given_up_does_not_open_under_the_signature_of_others() {
+    for given_up in [false, true] {
+        let old = MockTee::from_seed([1; 32]);
+        let new = old.clone().with_measurement([2; 48]);
+        let (first, second) = (Server::start(&old).await, Server::start(&new).await);
+        let verifier = MockVerifier::new(old.policy().or_measurement(new.measurement()));
+        let policy = verifier.clone();
+        let relayed = relay(&first.transport, move |request: Request<Wire>, first| {
+            let (policy, new, second) = (policy.clone(), new.clone(), second.transport.clone());
+            async move {
+                let asked = request.headers()["attestation-nonce"].to_str()?;
+                // Without `have`, so that the answer brings its own evidence.
+                let nonce = asked.split(';').next().unwrap_or_default().parse()?;
+                let sealed_by_the_old = first.send(request).await?.into_body();
+                if given_up {
+                    policy.set_policy(new.policy());
+                }
+                let mut response = Response::new(sealed_by_the_old);
+                *response.headers_mut() = borrowed_head(&new, &second, nonce).await;
+                Ok(response)
+            }
+        });
+        let client = SealLayer::new(verifier).name("prover.example").layer(relayed);
+        let answered = call(&client, post("witness")).await;
+        match given_up {
+            false => assert_eq!(answered.unwrap().body(), "witness", "both are believed"),
+            true => assert_eq!(kind(&answered.unwrap_err()), Some(ErrorKind::Unavailable)),
+        }
     }
 }
 

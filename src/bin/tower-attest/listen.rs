@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use tokio::net::TcpListener;
 #[cfg(unix)]
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixSocket};
 
 /// `ADDR:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +59,46 @@ impl Listen {
             Self::Tcp(addr) => TcpListener::bind(addr).await.map(Listener::Tcp),
             #[cfg(unix)]
             Self::Unix(path) => {
-                use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+                use std::os::unix::fs::FileTypeExt;
                 if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
                     && std::os::unix::net::UnixStream::connect(path).is_err()
                 {
                     std::fs::remove_file(path)?;
                 }
-                let listener = UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                Ok(Listener::Unix(listener, SocketFile(path.clone())))
+                Ok(Listener::Unix(bind_private(path)?, SocketFile(path.clone())))
             }
         }
     }
+}
+
+/// How many connections wait in the system's queue.
+#[cfg(unix)]
+const BACKLOG: u32 = 1024;
+
+/// A socket that its owner alone can connect to. Where its file comes with another mode, that is set before anybody who
+/// has connected is served.
+#[cfg(unix)]
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let socket = bound(path)?;
+    std::fs::set_permissions(path, owner_alone())?;
+    socket.listen(BACKLOG)
+}
+
+/// Linux gives the file the mode that its socket has, so that there is no moment at which others could connect.
+#[cfg(unix)]
+fn bound(path: &Path) -> io::Result<UnixSocket> {
+    use std::os::fd::AsFd;
+    let socket = UnixSocket::new_stream()?;
+    if cfg!(target_os = "linux") {
+        std::fs::File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(owner_alone())?;
+    }
+    socket.bind(path)?;
+    Ok(socket)
+}
+
+#[cfg(unix)]
+fn owner_alone() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o600)
 }
 
 /// A bound [`Listen`].
@@ -123,6 +153,16 @@ mod tests {
         for text in ["", "unix:", "localhost:80", "127.0.0.1"] {
             assert!(text.parse::<Listen>().is_err(), "{text:?}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_socket_is_never_open_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _bound = bound(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[cfg(unix)]

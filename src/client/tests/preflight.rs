@@ -32,6 +32,18 @@ async fn it_carries_host_and_nonce_and_nothing_of_the_callers() {
 }
 
 #[tokio::test]
+async fn credentials_in_the_uri_do_not_go_with_it() {
+    let set = Set::new();
+    for uri in ["https://user:secret@prover.example/prove", "https://a@b:c@prover.example/prove"] {
+        let Ok(request) = http::Request::get(uri).body(String::new()) else { continue };
+        set.client.clone().oneshot(request).await.unwrap();
+    }
+    let asked = set.server.seen().swap_remove(0);
+    assert_eq!(asked.uri, format!("https://prover.example{WELL_KNOWN_PATH}").parse::<http::Uri>().unwrap());
+    assert_eq!(set.server.counts().0, 1, "it is one origin, whoever asks");
+}
+
+#[tokio::test]
 async fn it_never_lists_keys_even_if_some_are_believed() {
     let set = Set::new();
     set.send().await.unwrap();
@@ -141,6 +153,24 @@ async fn a_body_past_the_limit_is_refused_before_it_is_read_whole() {
     let error = set.send().await.unwrap_err();
     assert!(error.to_string().contains(&MAX_EVIDENCE.to_string()), "{error}");
     assert_eq!(error.downcast_ref::<AttestError>().unwrap().kind(), ErrorKind::Malformed);
+}
+
+#[tokio::test]
+async fn a_body_of_frames_without_data_is_not_read_for_ever() {
+    for (empty, accepted) in [(1024, true), (1025, false)] {
+        let set = Set::new();
+        set.server.tamper(move |path, response| {
+            if path == WELL_KNOWN_PATH {
+                for _ in 0..empty {
+                    response.body_mut().chunks.push_front(Ok(Bytes::new()));
+                }
+            }
+        });
+        match accepted {
+            true => drop(set.send().await.unwrap()),
+            false => assert_eq!(set.refused().await, ErrorKind::Malformed),
+        }
+    }
 }
 
 #[tokio::test]

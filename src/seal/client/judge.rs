@@ -130,12 +130,24 @@ impl<ResBody: Body> Unjudged<ResBody> {
             }
             return Judged::Refused(self.closer(), not_sealed(status));
         }
+        // Others signed than it was sealed to, and the policy is no longer the one under which those were believed.
+        if keys.digest() != self.sent.keys.digest() && self.sent.plan.revision != shared.revision() {
+            return Judged::Refused(self.closer(), policy_changed());
+        }
         let Self { response, sent, .. } = self;
         let report = report.sealed(sent.keys, sent.exchange.drawn());
         let (parts, body) = response.into_parts();
         let open = OpenBody::new(body, Opener::response(sent.response_key), Decoder::response(), broken);
         Judged::Open(Box::pin(open), Box::new((parts, report)))
     }
+}
+
+fn policy_changed() -> AttestError {
+    AttestError::new(
+        ErrorKind::Unavailable,
+        "the verifier's policy or revocation data changed while the request was out, and other keys signed than those that \
+         it was sealed to: retry",
+    )
 }
 
 fn is_sealed(content_type: Option<&HeaderValue>) -> bool {

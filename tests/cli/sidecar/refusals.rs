@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{HttpClient, Serve, Sidecar, client, collected, eventually, get};
 use super::upstream::Upstream;
@@ -143,6 +144,26 @@ async fn a_page_whose_name_resolves_to_loopback_is_421() {
         let response = client().request(request.body(Full::default()).unwrap()).await.unwrap();
         assert_eq!(response.status(), expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_gets_403_and_no_websocket() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[]);
+    for (flags, expected, switched) in [(&[][..], 403, "403"), (&["--allow-host", "evil.example"], 200, "101")] {
+        let connect = serve.connect(flags);
+        let request = Request::post(format!("http://{}/echo", connect.addr())).header("origin", "https://evil.example");
+        let response = client().request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected);
+        let asks = "GET /socket HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: Upgrade\r\n\
+                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let mut io = tokio::net::TcpStream::connect(connect.addr()).await.unwrap();
+        io.write_all(asks.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        io.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *format!("HTTP/1.1 {switched}").as_bytes());
+    }
+    assert_eq!(upstream.seen.paths(), ["/echo", "/socket"], "nothing of a page that was refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,11 +141,12 @@ async fn answer(mut request: Request<Incoming>, seen: Seen) -> Result<Answer, hy
             .body(Empty::new().boxed_unsync())
             .unwrap(),
         "/trailers" => {
-            let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())]);
+            let names = ["x-sum", "attestation-result", "attestation_report", "x-forwarded-for"];
+            let trailers = HeaderMap::from_iter(names.map(|name| (name.parse().unwrap(), "42".parse().unwrap())));
             // Of unknown length: what has a length has no trailers in HTTP/1.1.
             let frames = [Frame::data(Bytes::from_static(b"body")), Frame::trailers(trailers)];
             let body = StreamBody::new(tokio_stream::iter(frames.map(Ok)));
-            Response::builder().header("trailer", "x-sum").body(body.boxed_unsync()).unwrap()
+            Response::builder().header("trailer", names.join(", ")).body(body.boxed_unsync()).unwrap()
         }
         "/events" => {
             let (sender, receiver) = mpsc::channel(1);

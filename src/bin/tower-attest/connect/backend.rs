@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper_rustls::HttpsConnector;
@@ -88,8 +88,9 @@ impl Far {
     }
 }
 
-/// Which hosts clients may ask for. A web page whose name is made to resolve to a loopback address would otherwise reach
-/// this port from a browser on the machine.
+/// Which hosts clients may ask for, and of which hosts' pages a browser may ask. Any web page that a browser on this machine
+/// shows could otherwise send requests to this port, and open WebSockets on it and read them; and one whose name is made
+/// to resolve to a loopback address could read every response.
 #[derive(Debug, Clone)]
 pub(crate) enum Hosts {
     /// Any: whoever opens a Unix socket, or a port that is open to others anyway.
@@ -101,21 +102,31 @@ pub(crate) enum Hosts {
 impl Hosts {
     fn check(&self, request: &Parts) -> Result<(), Problem> {
         let Self::Only(names) = self else { return Ok(()) };
-        let authority = match request.uri.authority() {
-            Some(authority) => Some(authority.clone()),
-            None => request.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok()),
-        };
-        let allowed = authority.is_some_and(|authority| {
+        let allows = |authority: &Authority| {
             let host = authority.host().trim_matches(['[', ']']);
             host.eq_ignore_ascii_case("localhost")
                 || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.to_canonical().is_loopback())
                 || names.iter().any(|name| name.eq_ignore_ascii_case(host))
-        });
-        if allowed {
-            return Ok(());
+        };
+        let authority = match request.uri.authority() {
+            Some(authority) => Some(authority.clone()),
+            None => request.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok()),
+        };
+        if !authority.is_some_and(|authority| allows(&authority)) {
+            let detail = "host: expected a loopback name, the far end's, or one of --allow-host, found another";
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, Code::Request, detail));
         }
-        let detail = "host: expected a loopback name, the far end's, or one of --allow-host, found another";
-        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, Code::Request, detail))
+        // `null`, of pages that have no origin, reads as a host of that name.
+        let origin_allowed = |origin: &HeaderValue| {
+            let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+            origin.as_ref().and_then(Uri::authority).is_some_and(allows)
+        };
+        if !request.headers.get_all(ORIGIN).iter().all(origin_allowed) {
+            let detail =
+                "origin: expected a page of a loopback name, the far end's, or one of --allow-host, found another";
+            return Err(Problem::new(StatusCode::FORBIDDEN, Code::Request, detail));
+        }
+        Ok(())
     }
 }
 
@@ -267,5 +278,25 @@ mod tests {
         }
         assert!(!asks(&hosts, "/", None));
         assert!(!asks(&hosts, "http://evil.example/", Some("localhost")), "the target counts");
+    }
+
+    #[test]
+    fn a_page_of_another_site_does_not_reach_the_port() {
+        let hosts = Hosts::Only(Arc::from(["prover.example".to_owned()]));
+        let asked_by = |origins: &[&str]| {
+            let request = Request::post("/").header("host", "localhost:8080");
+            let request = origins.iter().fold(request, |request, origin| request.header("origin", *origin));
+            hosts.check(&request.body(()).unwrap().into_parts().0).map_err(|problem| problem.status())
+        };
+        assert_eq!(asked_by(&[]), Ok(()), "what is no page");
+        for origin in ["http://localhost:3000", "http://127.0.0.1:8080", "http://[::1]", "https://Prover.Example"] {
+            assert_eq!(asked_by(&[origin]), Ok(()), "{origin}");
+        }
+        for origin in ["https://evil.example", "http://localhost.evil.example", "null", "", "file://", "localhost\\"] {
+            assert_eq!(asked_by(&[origin]), Err(StatusCode::FORBIDDEN), "{origin}");
+            assert_eq!(asked_by(&["http://localhost", origin]), Err(StatusCode::FORBIDDEN), "{origin}");
+        }
+        let request = Request::post("/").header("origin", "https://evil.example").body(()).unwrap();
+        assert!(Hosts::Any.check(&request.into_parts().0).is_ok());
     }
 }

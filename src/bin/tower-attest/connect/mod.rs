@@ -71,7 +71,8 @@ pub(crate) struct Connect {
     /// Listen where other machines can connect. They send plaintext to this one.
     #[arg(long)]
     insecure_listen: bool,
-    /// Another host that clients may ask this port for. Loopback names and the service's are allowed.
+    /// Another host that clients may ask this port for, and whose pages may ask it in a browser. Loopback names and the
+    /// service's are allowed.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
     /// Seal each request to a key in verified evidence, in place of attested channels: where something that reads along

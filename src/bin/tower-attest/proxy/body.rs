@@ -1,4 +1,4 @@
-//! Bodies on their way through: counted, timed, and otherwise as they came.
+//! Bodies on their way through: counted, timed, their trailers cleaned, and otherwise as they came.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use pin_project::pin_project;
 use tower_attest::BoxError;
 
 use super::activity::{Activity, Expired, Timer};
+use super::head::clean_trailers;
 use super::meter::Measure;
 use super::problem::Code;
 
@@ -72,7 +73,7 @@ where
                 this.activity.set_too_large();
                 Poll::Ready(Some(Err(Cut::TooLarge(limit).into())))
             }
-            _ => Poll::Ready(Some(Ok(frame))),
+            _ => Poll::Ready(Some(Ok(cleaned(frame)))),
         }
     }
 
@@ -135,7 +136,7 @@ where
             if let Some(measure) = this.measure {
                 tell(measure, frame.as_ref(), this.inner.is_end_stream(), this.activity);
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(Into::into)));
         }
         let expired = ready!(Pin::new(this.timer).poll(cx));
         if let Some(measure) = this.measure {
@@ -151,6 +152,13 @@ where
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        clean_trailers(trailers);
+    }
+    frame
 }
 
 /// A body of which the first frame has been looked at.
@@ -249,6 +257,22 @@ mod tests {
         let body = end_early(unknown(2)).await.unwrap();
         assert!(!body.is_end_stream());
         assert_eq!(body.collect().await.unwrap().to_bytes(), "fourfour");
+    }
+
+    #[tokio::test]
+    async fn trailers_lose_what_a_head_would_have_lost_in_both_directions() {
+        let body = || {
+            let names = ["attestation-result", "x-forwarded-for", "x-sum"];
+            let trailers = names.map(|name| (name.parse().unwrap(), "1".parse().unwrap())).into_iter().collect();
+            empty().with_trailers(std::future::ready(Some(Ok(trailers))))
+        };
+        let activity = Activity::start(None, None);
+        let asked = RequestBody::new(body(), Arc::clone(&activity), None).collect().await.unwrap();
+        let answered = ResponseBody::new(body(), activity, None).collect().await.unwrap();
+        for collected in [asked, answered] {
+            let names: Vec<_> = collected.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+            assert_eq!(names, ["x-sum"]);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a proxy must take out of a message's head, and which requests it must not carry (RFC 9110, section 7.6).
 
+use std::borrow::Cow;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -34,6 +36,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(EXPECT);
+    remove_all(headers, is_lookalike);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -41,8 +44,38 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
 
 /// Removes every `Attestation-*` field: which of them stand in a message, the two ends of attestation alone decide.
 pub(crate) fn remove_attestation(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("attestation-")).cloned().collect();
+    remove_all(headers, |name| hyphened(name).starts_with("attestation-"));
+}
+
+/// Removes from trailers what may stand in a head alone (RFC 9110, section 6.5.1), and what a head would have lost: a
+/// reader that merges the two must not learn from trailers what nobody could tell it in a head.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_all(trailers, |name| is_reserved(&hyphened(name)));
+}
+
+/// CGI and its heirs read `X_Forwarded_For` as `X-Forwarded-For`.
+fn is_lookalike(name: &HeaderName) -> bool {
+    matches!(hyphened(name), Cow::Owned(name) if is_reserved(&name))
+}
+
+fn hyphened(name: &HeaderName) -> Cow<'_, str> {
+    match name.as_str() {
+        name if name.contains('_') => name.replace('_', "-").into(),
+        name => name.into(),
+    }
+}
+
+/// What the sidecars say themselves, or take from a message: no client and no service says it in their place.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("attestation-")
+        || name.starts_with("x-forwarded-")
+        || matches!(name, "forwarded" | "x-real-ip" | "host" | "content-length" | "expect")
+        || HOP_BY_HOP.iter().any(|field| field == name)
+}
+
+fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
     for name in names {
         headers.remove(name);
     }
@@ -139,10 +172,50 @@ mod tests {
 
     #[test]
     fn every_attestation_field_goes() {
-        let mut found =
-            headers(&[("attestation-report", "v=1"), ("attestation-nonce", ":a:"), ("attestation-x", ""), ("a", "b")]);
+        let mut found = headers(&[
+            ("attestation-report", "v=1"),
+            ("attestation-nonce", ":a:"),
+            ("attestation-x", ""),
+            ("attestation_result", "verified"),
+            ("a", "b"),
+        ]);
         remove_attestation(&mut found);
         assert_eq!(found, headers(&[("a", "b")]));
+    }
+
+    #[test]
+    fn names_that_cgi_reads_as_another_field_go() {
+        let mut found = headers(&[
+            ("x_forwarded_for", "192.0.2.1"),
+            ("x_forwarded-proto", "https"),
+            ("x_real_ip", "192.0.2.1"),
+            ("attestation_result", "verified"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("client_id", "1"),
+            ("x-forwarded-for", "its backend replaces it"),
+        ]);
+        clean_request(&mut found);
+        assert_eq!(found, headers(&[("client_id", "1"), ("x-forwarded-for", "its backend replaces it")]));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_a_head_would_have_lost() {
+        let mut found = headers(&[
+            ("attestation-result", "verified"),
+            ("attestation_report", "v=1"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+            ("host", "evil.example"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "x-listed"),
+            ("x-listed", "1"),
+            ("grpc-status", "0"),
+        ]);
+        clean_trailers(&mut found);
+        assert_eq!(found, headers(&[("grpc-status", "0")]));
     }
 
     fn checked(request: http::request::Builder) -> Result<(), StatusCode> {
