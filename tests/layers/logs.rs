@@ -55,8 +55,9 @@ async fn no_event_and_no_error_holds_a_nonce_a_body_or_a_query() {
     let _default = tracing::subscriber::set_default(subscriber);
 
     let tee = MockTee::new();
-    let app =
-        service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, Infallible>(Response::new(Full::from("the-proof"))) });
+    let app = service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("the-proof")))
+    });
     let server = ReportLayer::new(attester(tee.provider()).await).layer(app);
     let (secrets, spoil) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(Mutex::new("")));
     let (noted, spoilt) = (Arc::clone(&secrets), Arc::clone(&spoil));

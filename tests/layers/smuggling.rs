@@ -30,7 +30,7 @@ fn post() -> Sent {
 async fn server(
     tee: &MockTee,
 ) -> impl Service<Sent, Response = Answer, Error = Infallible, Future: Send> + Clone + Send + 'static {
-    let app = service_fn(|_: Sent| async { Ok::<_, Infallible>(Response::new(Full::from("proof"))) });
+    let app = service_fn(|_: Sent| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("proof"))) });
     ReportLayer::new(attester(tee.provider()).await).layer(app).map_response(|response| response.map(BodyExt::boxed))
 }
 
