@@ -52,7 +52,8 @@ async fn no_event_and_no_error_holds_a_nonce_a_body_or_a_query() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _default = tracing::subscriber::set_default(subscriber);
+    // For all threads: what another test has said before anybody listened would count as said to nobody.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let tee = MockTee::new();
     let app = service_fn(|_: Request<Full<Bytes>>| async {

@@ -47,6 +47,11 @@ pub(crate) fn remove_attestation(headers: &mut HeaderMap) {
     remove_all(headers, |name| hyphened(name).starts_with("attestation-"));
 }
 
+/// Removes what proxies say of clients, which a client may have set to be taken for one.
+pub(crate) fn remove_forwarding(headers: &mut HeaderMap) {
+    remove_all(headers, |name| is_forwarding(&hyphened(name)));
+}
+
 /// Removes from trailers what may stand in a head alone (RFC 9110, section 6.5.1), and what a head would have lost: a
 /// reader that merges the two must not learn from trailers what nobody could tell it in a head.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
@@ -69,9 +74,13 @@ fn hyphened(name: &HeaderName) -> Cow<'_, str> {
 /// What the sidecars say themselves, or take from a message: no client and no service says it in their place.
 fn is_reserved(name: &str) -> bool {
     name.starts_with("attestation-")
-        || name.starts_with("x-forwarded-")
-        || matches!(name, "forwarded" | "x-real-ip" | "host" | "content-length" | "expect")
+        || is_forwarding(name)
+        || matches!(name, "host" | "content-length" | "expect")
         || HOP_BY_HOP.iter().any(|field| field == name)
+}
+
+fn is_forwarding(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
 }
 
 fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {

@@ -17,6 +17,7 @@ use super::forwarded::forward;
 use super::upstream::{Connector, Upstream, UpstreamProtocol};
 use crate::failure::chain;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::head::remove_attestation;
 use crate::proxy::problem::{Code, Problem, grpc_type};
 use crate::proxy::service::Backend;
 
@@ -99,7 +100,10 @@ impl Backend for UpstreamBackend {
             &self.http1
         };
         match client.request(Request::from_parts(parts, body)).await {
-            Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
+            Ok(mut response) => {
+                remove_attestation(response.headers_mut());
+                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            }
             Err(error) => Err(failed(&error)),
         }
     }
@@ -153,6 +157,24 @@ mod tests {
         assert_eq!(spoken(UpstreamProtocol::Auto), [true, false, false]);
         assert_eq!(spoken(UpstreamProtocol::H1), [false, false, false]);
         assert_eq!(spoken(UpstreamProtocol::H2c), [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_says_nothing_of_attestation() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut io, _) = listener.accept().await?;
+            io.read_u8().await?;
+            io.write_all(b"HTTP/1.1 200 OK\r\nAttestation-Result: verified\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n")
+                .await
+        });
+        let names = Arc::from([Authority::from_static("prover.example")]);
+        let backend = UpstreamBackend::new(upstream, UpstreamProtocol::Auto, Duration::from_secs(10), names);
+        let request = Request::get("/").header("host", "a").body(crate::proxy::body::empty()).unwrap();
+        let response = backend.send(request, false).await.unwrap();
+        assert!(response.headers().contains_key("x-own") && !response.headers().contains_key("attestation-result"));
     }
 
     #[tokio::test]

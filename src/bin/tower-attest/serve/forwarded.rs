@@ -7,27 +7,16 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, StatusCode};
 
+use crate::proxy::head::remove_forwarding;
 use crate::proxy::problem::{Code, Problem};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What a client may have set, to be taken for a proxy.
-const FORGEABLE: [HeaderName; 7] = [
-    FORWARDED,
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-];
 
 /// Replaces what the client says of proxies before it by what is known here.
 pub(super) fn forward(request: &mut Parts, peer: Option<SocketAddr>) -> Result<(), Problem> {
-    for name in &FORGEABLE {
-        request.headers.remove(name);
-    }
+    remove_forwarding(&mut request.headers);
     let host = match request.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => request.headers.get(HOST).cloned(),
@@ -74,7 +63,8 @@ mod tests {
     #[test]
     fn what_a_client_says_of_proxies_before_it_is_replaced() {
         let mut request = Request::get("/").header("host", "prover.example:8443");
-        for name in &FORGEABLE {
+        let names = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+        for name in names.into_iter().chain(["x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix"]) {
             request = request.header(name, "forged");
         }
         let headers = prepared(request, "192.0.2.7:1234").unwrap().headers;
