@@ -18,6 +18,8 @@ use crate::support::{attester, echo_server, get, http1, kind, layer};
 
 type Sent = Request<Full<Bytes>>;
 type Answer = Response<BoxBody<Bytes, Infallible>>;
+/// What somebody makes of a text on its way.
+type Change = fn(&str) -> String;
 
 const REPORT: &str = "attestation-report";
 const NONCE: &str = "attestation-nonce";
@@ -56,7 +58,7 @@ async fn judged(change: impl Fn(Answer) -> Answer + Send + Sync + 'static) -> Re
 }
 
 /// The same for a change of the field's value.
-async fn with_value(change: fn(&str) -> String) -> Result<(), ErrorKind> {
+async fn with_value(change: Change) -> Result<(), ErrorKind> {
     judged(move |mut response| {
         let value = change(response.headers()[REPORT].to_str().unwrap());
         response.headers_mut().insert(REPORT, HeaderValue::try_from(value).unwrap());
@@ -95,7 +97,7 @@ async fn a_report_that_two_readers_could_read_differently_is_malformed() {
         };
         assert_eq!(judged(twice).await, Err(ErrorKind::Malformed), "{what}");
     }
-    let changes: [(&str, fn(&str) -> String); 9] = [
+    let changes: [(&str, Change); 9] = [
         ("two lines that a proxy has joined", |value| format!("{value}, {value}")),
         ("a line that a proxy has joined with an empty one", |value| format!("{value}, ")),
         ("another signature behind the first", |value| format!("{value}, sig=:{}:", "A".repeat(86) + "==")),
@@ -113,7 +115,7 @@ async fn a_report_that_two_readers_could_read_differently_is_malformed() {
 
 #[tokio::test]
 async fn what_means_the_same_passes() {
-    let changes: [fn(&str) -> String; 3] = [
+    let changes: [Change; 3] = [
         |value| value.replace(", ", ",\t"),
         |value| format!("other=1, {value};parameter=2"),
         |value| value.replace("v=1, ", "") + ", v=1",
@@ -154,7 +156,7 @@ async fn a_nonce_that_two_readers_could_read_differently_is_refused_and_another_
 }
 
 /// Passes each request on, and changes the head of the answer to `/prove` as bytes.
-async fn on_the_wire(server: SocketAddr, change: fn(&str) -> String) -> SocketAddr {
+async fn on_the_wire(server: SocketAddr, change: Change) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -192,7 +194,7 @@ async fn a_head_that_readers_mend_each_in_their_own_way_does_not_pass() {
         }
     };
     assert!(judged(str::to_owned).await.is_ok());
-    let changes: [(&str, fn(&str) -> String); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("a folded line", |head| head.replace(", sig=", ",\r\n sig=")),
         ("a space before the colon", |head| head.replace("attestation-report:", "attestation-report :")),
         ("a space before the name", |head| head.replace("attestation-report:", " attestation-report:")),
