@@ -66,6 +66,7 @@
 //! | status 400: TLS ends before the server | `Evidence` | `FAILED_PRECONDITION` | the same |
 //! | hardware that is busy, collateral that is missing, a timeout | `Evidence` | `UNAVAILABLE` | the same; a connection in use serves on until the full age |
 //! | another measurement, TCB, name or configuration | `Policy` | `UNAUTHENTICATED` | the same; a connection in use is closed |
+//! | a connection that ends before a request on it is written | `Http`, the third time | `UNAVAILABLE` | the request goes to the next connection, twice at most |
 //! | a request that names another host | `Request` | `FAILED_PRECONDITION` | nothing: the channel goes on |
 //!
 //! Pauses start at 100 ms and double up to 30 s, with jitter. Meanwhile calls fail at once with the same error. The next
