@@ -23,11 +23,13 @@ cargo build --quiet --locked --release --package demo
 step "what it adds to the client's dependencies"
 ./dependencies.sh
 
-# Its processes are of its group, which `timeout` ends as a whole; and it ends with this script.
+# `timeout` puts it in a group of its own with all that it starts. Whatever ends this script ends the group: told to end, the
+# prover would finish its proof first.
 step "run"
-timeout --kill-after=10 900 "$CARGO_TARGET_DIR/release/demo" \
+files="$(mktemp -d)"
+TMPDIR="$files" timeout --kill-after=10 1800 "$CARGO_TARGET_DIR/release/demo" \
   --miden-remote-prover "$tools/bin/miden-remote-prover" \
   --tower-attest "$CARGO_TARGET_DIR/release/tower-attest" "$@" &
 demo=$!
-trap 'kill "$demo" 2>/dev/null || true' EXIT
+trap 'kill -KILL -- "-$demo" 2>/dev/null || true; rm -rf "$files"' EXIT
 wait "$demo"
