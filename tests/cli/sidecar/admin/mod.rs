@@ -13,14 +13,14 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 
-use self::exposition::Samples;
+pub(crate) use self::exposition::Samples;
 use super::support::{HttpClient, Sidecar, client, collected, get};
 
 /// The flags that every test here gives.
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 
 /// Where a sidecar's admin listener is, as it says itself.
-fn admin(sidecar: &Sidecar) -> SocketAddr {
+pub(crate) fn admin(sidecar: &Sidecar) -> SocketAddr {
     let line = sidecar.banner.lines().find_map(|line| line.strip_prefix("admin ")).expect("the line in the banner");
     line.trim().parse().unwrap()
 }
@@ -38,7 +38,7 @@ async fn scrape(addr: SocketAddr) -> Samples {
 }
 
 /// Scrapes until `seen` holds: a connection's task may be a moment behind its client.
-async fn scraped(addr: SocketAddr, what: &str, seen: impl Fn(&Samples) -> bool) -> Samples {
+pub(crate) async fn scraped(addr: SocketAddr, what: &str, seen: impl Fn(&Samples) -> bool) -> Samples {
     for _ in 0..1000 {
         let samples = scrape(addr).await;
         if seen(&samples) {
@@ -62,7 +62,7 @@ async fn readyz(client: &HttpClient, addr: SocketAddr) -> (StatusCode, Vec<(Stri
 }
 
 /// Asks until exactly these checks fail, and returns their details.
-async fn until_failing(addr: SocketAddr, expected: &[&str]) -> Vec<String> {
+pub(crate) async fn until_failing(addr: SocketAddr, expected: &[&str]) -> Vec<String> {
     let client = client();
     for _ in 0..600 {
         let (status, failing) = readyz(&client, addr).await;

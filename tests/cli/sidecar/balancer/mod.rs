@@ -7,3 +7,4 @@ mod grpc;
 mod refused;
 mod reload;
 mod support;
+mod watched;

@@ -210,7 +210,8 @@ impl Worker {
             Verdict::Believed(_) => Standing::Paused,
             Verdict::Refused(error) => Standing::Ejected { stage: error.stage(), kind: error.kind() },
         };
-        self.tally.stats(self.uri.to_string(), standing)
+        // As the operator wrote it: a URI without a path is shown with one.
+        self.tally.stats(self.uri.to_string().trim_end_matches('/').to_owned(), standing)
     }
 }
 
