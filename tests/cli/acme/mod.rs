@@ -3,7 +3,7 @@
 mod bad_days;
 mod front;
 mod issue;
-mod pebble;
+pub(crate) mod pebble;
 mod redirect;
 mod renew;
 mod settings;

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use super::super::support::{Serve, certificate, client, eventually, get};
 use super::super::upstream::Upstream;
 use super::{ADMIN, admin, readyz, scrape, until_failing};
+use crate::acme::pebble::Pebble;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_is_ready_while_its_upstream_takes_connections() {
@@ -39,6 +40,25 @@ async fn serve_is_not_ready_with_a_certificate_outside_its_dates() {
         serve.sidecar.signal("HUP");
         until_failing(admin(&serve.sidecar), &[]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_is_ready_once_the_ca_has_issued() {
+    let Some(mut pebble) = Pebble::new(serde_json::json!({})) else { return };
+    let upstream = Upstream::start().await;
+    let directory = format!("https://localhost:{}/dir", pebble.port());
+    let serve = pebble.serve_with(&directory, &upstream.url(), &ADMIN);
+    let addr = admin(&serve);
+    let details = until_failing(addr, &["certificate"]).await;
+    assert!(details[0].contains("none yet"), "{details:?}");
+    eventually("an attempt", || serve.log().contains("no certificate yet")).await;
+    pebble.revive().await;
+    serve.signal("HUP");
+    until_failing(addr, &[]).await;
+    let samples = scrape(addr).await;
+    assert_eq!(samples.value("tower_attest_acme_orders_total{outcome=\"issued\"}"), 1.0);
+    assert!(samples.value("tower_attest_acme_orders_total{outcome=\"failed\"}") >= 1.0);
+    assert!(samples.value("tower_attest_tls_handshakes_total{outcome=\"challenge\"}") >= 1.0);
 }
 
 /// A directory for a server that starts with the pair of `dir`.
