@@ -2,7 +2,9 @@
 """Draws the plots of docs/PERFORMANCE.md from what the benches print. Needs Python 3 and nothing else.
 
     cargo bench --all-features --bench attester > attester.csv
+    cargo bench --all-features --bench verification > verification.csv
     python3 tools/plots.py attester.csv docs/attester-latency.svg
+    python3 tools/plots.py verification.csv docs/verification-stages.svg
 
 The first line of the input says which plot it is.
 """
@@ -35,6 +37,9 @@ class Svg:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         dash = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+
+    def box(self, x, y, width, height, colour):
+        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>')
 
     def text(self, x, y, text, anchor="start", colour=INK):
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>')
@@ -83,16 +88,44 @@ def latency(rows):
     return svg.finish()
 
 
+def stages(rows):
+    """One bar for each platform and path, its stages one after another."""
+    bars = {}
+    for row in rows:
+        bars.setdefault((row["platform"], row["path"]), []).append((row["stage"], max(float(row["us"]), 0)))
+    longest = max(sum(us for _, us in parts) for parts in bars.values())
+    names = list(dict.fromkeys(stage for parts in bars.values() for stage, _ in parts))
+    colour = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(n for n in names if n != "the rest")}
+    colour["the rest"] = "#bbbbbb"
+    legend = 18 * len(names)
+    height = TOP + 34 * len(bars) + legend + 30
+    scale = (WIDTH - LEFT - 100) / longest
+    svg = Svg(height)
+    svg.text(LEFT, 18, "Verifying one report, microseconds by stage")
+    for index, ((platform, path), parts) in enumerate(bars.items()):
+        at, y = LEFT + 20, TOP + 34 * index
+        svg.text(LEFT + 12, y + 18, f"{platform} {path}", "end")
+        for stage, us in parts:
+            svg.box(at, y + 4, us * scale, 20, colour[stage])
+            at += us * scale
+        svg.text(at + 6, y + 18, f"{sum(us for _, us in parts):.0f}")
+    for index, name in enumerate(names):
+        y = TOP + 34 * len(bars) + 20 + 18 * index
+        svg.box(LEFT + 20, y - 10, 12, 12, colour[name])
+        svg.text(LEFT + 40, y, name)
+    return svg.finish()
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     source, target = sys.argv[1:]
     with open(source, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    plots = {"device_ms": latency}
+    plots = {"device_ms": latency, "platform": stages}
     plot = plots.get(next(iter(rows[0]), "") if rows else "")
     if plot is None:
-        sys.exit(f"{source}: expected the output of the bench attester")
+        sys.exit(f"{source}: expected the output of the bench attester or verification")
     with open(target, "w", encoding="utf-8") as file:
         file.write(plot(rows))
 
