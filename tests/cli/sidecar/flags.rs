@@ -53,6 +53,26 @@ fn a_machine_without_hardware_is_told_what_is_missing() {
 }
 
 #[test]
+fn only_simulated_hardware_can_be_made_to_stall() {
+    let stall = ["--simulated-stall-file", "/nonexistent"];
+    let serve = ["serve", "--host", "a", "--upstream", "http://127.0.0.1:1", "--platform"];
+    assert!(refused(&[&serve[..], &["sim-snp"], &stall].concat()).contains("--insecure-no-hardware"));
+    for platform in ["auto", "snp", "tdx"] {
+        let error = refused(&[&serve[..], &[platform, "--insecure-no-hardware"], &stall].concat());
+        assert!(error.contains("--simulated-stall-file: this platform is not simulated"), "{platform}: {error}");
+    }
+}
+
+#[test]
+fn times_of_nothing_are_refused_for_keys_and_reports() {
+    for flag in ["--key-lifetime", "--report-timeout"] {
+        let more = ["--insecure-no-hardware", "--upstream", "http://127.0.0.1:1", flag, "0s"];
+        let error = refused(&[&SERVE[..], &more].concat());
+        assert!(error.contains(flag) && error.contains("more than zero"), "{error}");
+    }
+}
+
+#[test]
 fn a_route_that_cannot_work_is_refused() {
     let serve = |more: &[&str]| {
         refused(&[&SERVE[..], &["--insecure-no-hardware", "--upstream", "http://127.0.0.1:1"], more].concat())

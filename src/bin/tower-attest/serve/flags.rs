@@ -82,6 +82,16 @@ pub(crate) struct Serve {
     /// for itself is no policy.
     #[arg(long, value_name = "FILE", requires = "insecure_no_hardware")]
     pub(super) simulated_policy: Option<PathBuf>,
+    /// While this file exists, the simulated hardware does not answer: to see what a stalled device does to a deployment.
+    #[arg(long, value_name = "FILE", requires = "insecure_no_hardware")]
+    pub(super) simulated_stall_file: Option<PathBuf>,
+    /// How long the keys in the evidence are used before new ones take their place. The old ones serve as long again, 5 min
+    /// at most, for clients that know only them.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = positive)]
+    pub(super) key_lifetime: Duration,
+    /// How long the hardware may take for one report before it counts as stalled.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive)]
+    pub(super) report_timeout: Duration,
     /// Take requests that are sealed to a key in the evidence, too: they pass carriers that end TLS.
     #[arg(long, conflicts_with = "sealed_only")]
     pub(super) sealed: bool,
@@ -156,6 +166,9 @@ impl Serve {
         }
         if self.simulated_policy.is_some() && !self.platform.is_simulated() {
             return Err(Failure::undecided("--simulated-policy: this platform is not simulated"));
+        }
+        if self.simulated_stall_file.is_some() && !self.platform.is_simulated() {
+            return Err(Failure::undecided("--simulated-stall-file: this platform is not simulated"));
         }
         if self.collateral.is_some() && !self.platform.may_be_tdx() {
             return Err(Failure::undecided("--collateral: only TDX quotes have collateral"));

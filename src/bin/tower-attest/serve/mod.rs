@@ -13,17 +13,19 @@ mod forwarded;
 pub(crate) mod hardware;
 mod redirect;
 mod route;
+mod stall;
 pub(crate) mod upstream;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::Layer;
 use tower_attest::seal::UnsealLayer;
 use tower_attest::tls::{ConnectionInfoLayer, TlsListener, TlsStream};
-use tower_attest::{Attester, Health, ReportLayer};
+use tower_attest::{Attester, Health, ReportLayer, ReportProvider};
 
 use self::admin::Counters;
 use self::certificate::Certificate;
@@ -32,6 +34,7 @@ pub(crate) use self::flags::Serve;
 use self::flags::Target;
 use self::redirect::Redirect;
 use self::route::{Route, Way};
+use self::stall::Stalling;
 use crate::failure::Failure;
 use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
@@ -42,6 +45,9 @@ use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
 use crate::proxy::timed::Timed;
 use crate::simulation;
+
+/// How long the previous keys still sign at most. They never do for longer than keys are used.
+const MAX_GRACE: Duration = Duration::from_secs(5 * 60);
 
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
@@ -67,6 +73,15 @@ impl Serve {
         self.collateral.as_ref().map_or(Ok(()), |source| source.open().map(drop))
     }
 
+    /// What makes the reports.
+    fn hardware(&self) -> Result<Box<dyn ReportProvider>, Failure> {
+        let hardware = self.platform.open(self.collateral.as_ref())?;
+        Ok(match &self.simulated_stall_file {
+            Some(file) => Box::new(Stalling::new(hardware, file)),
+            None => hardware,
+        })
+    }
+
     fn unseal(&self, attester: &Attester) -> Result<Option<UnsealLayer>, Failure> {
         if !self.seals() {
             return Ok(None);
@@ -87,9 +102,12 @@ impl Serve {
         let admin = self.admin.start().await?;
         let counters = self.counters();
         let on_report = counters.attesting.clone();
-        let mut attester = Attester::builder(self.platform.open(self.collateral.as_ref())?)
+        let mut attester = Attester::builder(self.hardware()?)
             .names(self.host_names())
             .config(config.digest())
+            .epoch(self.key_lifetime)
+            .grace(self.key_lifetime.min(MAX_GRACE))
+            .report_timeout(self.report_timeout)
             .on_report(move |call| on_report.report(call));
         if self.seals() {
             attester = attester.seal();

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 
 use super::super::support::{Serve, certificate, client, eventually, get};
 use super::super::upstream::Upstream;
-use super::{ADMIN, admin, readyz, scrape, until_failing};
+use super::{ADMIN, admin, readyz, scrape, scraped, until_failing};
 use crate::acme::pebble::Pebble;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +59,53 @@ async fn serve_is_ready_once_the_ca_has_issued() {
     assert_eq!(samples.value("tower_attest_acme_orders_total{outcome=\"issued\"}"), 1.0);
     assert!(samples.value("tower_attest_acme_orders_total{outcome=\"failed\"}") >= 1.0);
     assert!(samples.value("tower_attest_tls_handshakes_total{outcome=\"challenge\"}") >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_is_not_ready_while_its_hardware_stalls_and_counts_the_calls_that_did() {
+    let (upstream, files) = (Upstream::start().await, tempfile::tempdir().unwrap());
+    let stall = files.path().join("stall");
+    let flags =
+        [&ADMIN[..], &["--report-timeout", "200ms", "--simulated-stall-file", stall.to_str().unwrap()]].concat();
+    let serve = Serve::start(&upstream.url(), &flags);
+    let addr = admin(&serve.sidecar);
+    until_failing(addr, &[]).await;
+    let stalled = "tower_attest_reports_total{outcome=\"stalled\"}";
+    assert_eq!(scrape(addr).await.count(stalled), 0.0);
+    std::fs::write(&stall, "").unwrap();
+    // A client that wants evidence is who asks the hardware, and learns that there is none.
+    let connect = serve.connect(&ADMIN);
+    let answer = get(&client(), connect.addr(), "/echo").await;
+    assert_eq!(answer.headers()["attestation-result"], "undecided");
+    let details = until_failing(addr, &["attester"]).await;
+    assert!(details[0].contains("hangs"), "{details:?}");
+    let samples = scrape(addr).await;
+    assert!(samples.value(stalled) >= 1.0);
+    assert_eq!(samples.value("tower_attest_attester_health{state=\"stalled\"}"), 1.0);
+    assert!(upstream.seen.requests().is_empty(), "nothing was sent without evidence");
+    std::fs::remove_file(&stall).unwrap();
+    until_failing(addr, &[]).await;
+    until_failing(admin(&connect), &[]).await;
+    assert_eq!(get(&client(), connect.addr(), "/echo").await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_renewed_after_the_lifetime_that_the_operator_sets() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[&ADMIN[..], &["--key-lifetime", "1s"]].concat());
+    let connect = serve.connect(&[]);
+    let (addr, client) = (admin(&serve.sidecar), client());
+    let first = scrape(addr).await;
+    assert_eq!(first.value("tower_attest_key_lifetime_seconds"), 1.0);
+    let mut last = first.value("tower_attest_key_epoch");
+    for _ in 0..3 {
+        let next = scraped(addr, "new keys", |samples| samples.value("tower_attest_key_epoch") > last).await;
+        last = next.value("tower_attest_key_epoch");
+        let answer = get(&client, connect.addr(), "/echo").await;
+        assert_eq!(answer.status(), StatusCode::OK, "{answer:?}");
+    }
+    let default = Serve::start(&upstream.url(), &ADMIN);
+    assert_eq!(scrape(admin(&default.sidecar)).await.value("tower_attest_key_lifetime_seconds"), 3600.0);
 }
 
 /// A directory for a server that starts with the pair of `dir`.
