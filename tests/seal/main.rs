@@ -8,6 +8,7 @@
     clippy::expect_used
 )]
 
+mod asking;
 mod cancel;
 #[cfg(all(feature = "sim", feature = "tls"))]
 mod deployed;

@@ -67,7 +67,7 @@ use crate::report::{Hex, Platform, Report};
 const MAGIC: &[u8; 8] = b"MOCKTEE1";
 
 /// How many bytes a mock report has.
-pub const REPORT_LENGTH: usize = 8 + 64 + 48 + 1 + 32 + 64;
+pub const REPORT_LEN: usize = 8 + 64 + 48 + 1 + 32 + 64;
 
 /// A simulated machine: a root key, and the program that runs there. Cheap to clone.
 #[derive(Clone)]
@@ -174,7 +174,7 @@ pub struct MockReport {
 impl MockReport {
     /// `"MOCKTEE1" ‖ REPORTDATA ‖ measurement ‖ debug ‖ key`: what the signature is over.
     fn signed_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(REPORT_LENGTH);
+        let mut bytes = Vec::with_capacity(REPORT_LEN);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.report_data);
         bytes.extend_from_slice(&self.measurement);
@@ -185,8 +185,8 @@ impl MockReport {
 
     /// The fields, the signed bytes and the signature; or what is wrong.
     fn parse(bytes: &[u8]) -> Result<(Self, &[u8], [u8; 64]), String> {
-        if bytes.len() != REPORT_LENGTH {
-            return Err(format!("expected {REPORT_LENGTH} bytes, found {}", bytes.len()));
+        if bytes.len() != REPORT_LEN {
+            return Err(format!("expected {REPORT_LEN} bytes, found {}", bytes.len()));
         }
         let mut rest = bytes;
         let magic: [u8; 8] = take(&mut rest)?;
@@ -203,7 +203,7 @@ impl MockReport {
             1 => true,
             other => return Err(format!("debug: expected 0 or 1, found {other}")),
         };
-        let signed = bytes.get(..REPORT_LENGTH - 64).unwrap_or_default();
+        let signed = bytes.get(..REPORT_LEN - 64).unwrap_or_default();
         Ok((Self { report_data, measurement, debug, key }, signed, signature))
     }
 }

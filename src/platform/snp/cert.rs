@@ -11,7 +11,7 @@ use crate::report::Hex;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Most bytes of a certificate that are looked at; AMD's have about 1 400.
-pub const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
+pub const MAX_CERTIFICATE: usize = 16 * 1024;
 
 /// Object identifier 1.3.6.1.4.1.3704.1, under which AMD's extensions stand (AMD 57230, table "VCEK certificate").
 const AMD_ARC: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x01];
@@ -66,13 +66,13 @@ impl VekCertificate {
     ///
     /// # Errors
     ///
-    /// [`VerifyErrorKind::Endorsement`] unless it is DER of at most [`MAX_CERTIFICATE_LEN`] bytes with a P-384 key, a
+    /// [`VerifyErrorKind::Endorsement`] unless it is DER of at most [`MAX_CERTIFICATE`] bytes with a P-384 key, a
     /// product name, and either a chip id (VCEK) or a provider id (VLEK), each of AMD's extensions at most once.
     pub fn parse(der: impl Into<Bytes>) -> Result<Self, VerifyError> {
         let der = der.into();
-        if der.len() > MAX_CERTIFICATE_LEN {
+        if der.len() > MAX_CERTIFICATE {
             return Err(refused(format!(
-                "expected a VEK certificate of at most {MAX_CERTIFICATE_LEN} bytes, found {}",
+                "expected a VEK certificate of at most {MAX_CERTIFICATE} bytes, found {}",
                 der.len()
             )));
         }

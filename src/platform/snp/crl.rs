@@ -12,7 +12,7 @@ use crate::der::{self, Reader};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Most bytes of a revocation list that are looked at; AMD's have about 900.
-pub const MAX_CRL_LEN: usize = 1024 * 1024;
+pub const MAX_CRL: usize = 1024 * 1024;
 
 /// A list whose signature by a pinned ARK has been verified. Its dates are judged each time it is used.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(super) struct Crl {
 impl Crl {
     /// Reads a list and verifies that the ARK of one of `roots` signed it.
     pub(super) fn parse(crl: &[u8], roots: &Roots) -> Result<Self, VerifyError> {
-        if crl.len() > MAX_CRL_LEN {
-            return Err(refused(format!("expected a CRL of at most {MAX_CRL_LEN} bytes, found {}", crl.len())));
+        if crl.len() > MAX_CRL {
+            return Err(refused(format!("expected a CRL of at most {MAX_CRL} bytes, found {}", crl.len())));
         }
         let list = OwnedCertRevocationList::from_der(crl)
             .map_err(|e| VerifyError::with_source(VerifyErrorKind::Endorsement, "the CRL does not parse", e))?;

@@ -36,9 +36,9 @@ mod tests;
 pub mod vek;
 mod verifier;
 
-pub use self::cert::{MAX_CERTIFICATE_LEN, VekCertificate, VekKind};
+pub use self::cert::{MAX_CERTIFICATE, VekCertificate, VekKind};
 pub use self::cert_table::{CertTable, CertTableEntry, CertTableError};
-pub use self::crl::MAX_CRL_LEN;
+pub use self::crl::MAX_CRL;
 pub use self::fields::{BitNames, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
 pub use self::genuine::{Genuineness, SnpDetails};
 pub(in crate::platform) use self::policy::PolicyTable;

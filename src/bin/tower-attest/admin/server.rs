@@ -11,7 +11,7 @@ use super::answer::{Answers, Told};
 use crate::listen::Listener;
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
-use crate::proxy::server::{Protocol, serve_connection};
+use crate::proxy::server::serve_connection;
 use crate::proxy::shutdown::Running;
 
 /// Connections at once. At one more the oldest is closed: whoever holds many open must not keep a probe out.
@@ -73,7 +73,7 @@ where
 {
     let exchanges = Exchanges::default();
     let answers = Answers { told, exchanges: exchanges.clone(), limits: Arc::clone(&limits) };
-    serve_connection(stream, Protocol::Any, answers, exchanges, &limits, running).await;
+    serve_connection(stream, answers, exchanges, &limits, running).await;
 }
 
 /// Those that run, oldest first. They end with it.

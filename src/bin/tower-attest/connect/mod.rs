@@ -30,7 +30,7 @@ use crate::listen::{Listen, Listener};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
 use crate::proxy::meter::Meter;
-use crate::proxy::server::{Protocol, serve_connection};
+use crate::proxy::server::serve_connection;
 use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
 use crate::trust::Trust;
@@ -312,5 +312,5 @@ fn spawn(
     let (limits, exchanges) = (Arc::clone(limits), Exchanges::default());
     let proxy =
         Proxy::new(backend.clone(), Arc::clone(&limits), exchanges.clone(), running.clone(), peer, meter.clone());
-    tokio::spawn(async move { serve_connection(stream, Protocol::Any, proxy, exchanges, &limits, running).await });
+    tokio::spawn(async move { serve_connection(stream, proxy, exchanges, &limits, running).await });
 }

@@ -52,9 +52,11 @@ impl Limits {
     }
 }
 
-/// `30s`, `5m`, `1h 30m`; a bare `0` too.
+/// `30s`, `5m`, `1h 30m`; a bare `0` too. At most a century: a deadline has to be a time that a clock can show.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("expected a time such as 250ms, 30s, 5m or 1h, found {text:?}"))
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let time = humantime::parse_duration(text).ok().filter(|time| *time <= CENTURY);
+    time.ok_or_else(|| format!("expected a time such as 250ms, 30s, 5m or 1h, at most a century, found {text:?}"))
 }
 
 /// A time that is more than zero.
@@ -130,6 +132,7 @@ pub(crate) mod tests {
             "--max-body-bytes=99999999999GiB",
             "--header-timeout=0s",
             "--idle-timeout=soon",
+            "--total-timeout=101years",
             "--max-connections=0",
             "--max-streams=0",
         ] {

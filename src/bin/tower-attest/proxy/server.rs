@@ -24,21 +24,9 @@ use super::shutdown::Running;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 
-/// What a connection speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// HTTP/2 if the client begins with its preface, else HTTP/1.
-    Any,
-    /// As ALPN has settled.
-    Http1,
-    /// As ALPN has settled.
-    Http2,
-}
-
-/// Serves one connection until it ends: by the client, by a limit, or by a shutdown once its exchanges have ended.
+/// Serves one connection, HTTP/2 if it begins with the preface of that and else HTTP/1, until it ends: by the client, by a limit, or by a shutdown once its exchanges have ended.
 pub(crate) async fn serve_connection<I, S, B>(
     io: I,
-    protocol: Protocol,
     service: S,
     exchanges: Exchanges,
     limits: &Limits,
@@ -50,7 +38,7 @@ pub(crate) async fn serve_connection<I, S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let builder = builder(protocol, limits);
+    let builder = builder(limits);
     let io = TokioIo::new(Opening::new(io, limits.header_timeout));
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)));
     let mut overdue = pin!(exchanges.overdue(limits));
@@ -67,7 +55,7 @@ pub(crate) async fn serve_connection<I, S, B>(
     }
 }
 
-fn builder(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let header_bytes = usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX);
     builder
@@ -81,11 +69,7 @@ fn builder(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecutor> 
         .keep_alive_timeout(PING)
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_header_bytes);
-    match protocol {
-        Protocol::Any => builder,
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_only(),
-    }
+    builder
 }
 
 /// Most connections that end with an error were ended by their client.

@@ -40,7 +40,7 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
 use crate::proxy::meter::Meter;
-use crate::proxy::server::{Protocol, serve_connection};
+use crate::proxy::server::serve_connection;
 use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
 use crate::proxy::timed::Timed;
@@ -214,7 +214,6 @@ struct Layers {
 }
 
 async fn connection(stream: TlsStream, layers: Layers, way: Way, limits: Arc<Limits>, running: Running) {
-    let protocol = if stream.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
     let info = stream.info().clone();
     let exchanges = Exchanges::default();
     let peer = info.remote_addr();
@@ -224,12 +223,12 @@ async fn connection(stream: TlsStream, layers: Layers, way: Way, limits: Arc<Lim
     match layers.unseal {
         None => {
             let service = info.layer(layers.report.layer(proxy));
-            serve_connection(stream, protocol, service, exchanges, &limits, running).await;
+            serve_connection(stream, service, exchanges, &limits, running).await;
         }
         Some(unseal) => {
             let timed = Timed::new(unseal.layer(proxy), Arc::clone(&limits), exchanges.clone(), meter);
             let service = info.layer(layers.report.layer(timed));
-            serve_connection(stream, protocol, service, exchanges, &limits, running).await;
+            serve_connection(stream, service, exchanges, &limits, running).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use super::acme::Challenges;
 use crate::failure::Failure;
 use crate::proxy::activity::Exchanges;
 use crate::proxy::limits::Limits;
-use crate::proxy::server::{Protocol, serve_connection};
+use crate::proxy::server::serve_connection;
 use crate::proxy::shutdown::Running;
 
 /// Where a CA asks for the answer to a challenge (RFC 8555, section 8.3).
@@ -112,7 +112,7 @@ async fn connection(stream: TcpStream, answers: Arc<Answers>, limits: Arc<Limits
         async move { Ok::<_, Infallible>(answer) }
     });
     let time = limits.header_timeout.saturating_add(ANSWER);
-    let serving = serve_connection(stream, Protocol::Http1, service, Exchanges::default(), &limits, running);
+    let serving = serve_connection(stream, service, Exchanges::default(), &limits, running);
     if tokio::time::timeout(time, serving).await.is_err() {
         tracing::debug!("redirect: connection ended: its client does not read");
     }

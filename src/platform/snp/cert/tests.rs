@@ -39,7 +39,7 @@ fn csp() -> Vec<u8> {
 fn lengths_and_trailing_bytes_are_checked() {
     let der = SimulatedAmd::new().issue(&spec());
     assert!(VekCertificate::parse(der.clone()).is_ok());
-    refused(VekCertificate::parse(vec![0; MAX_CERTIFICATE_LEN + 1]), "at most 16384 bytes");
+    refused(VekCertificate::parse(vec![0; MAX_CERTIFICATE + 1]), "at most 16384 bytes");
     refused(VekCertificate::parse([&der[..], &[0]].concat()), "not one DER SEQUENCE");
     for len in 0..der.len() {
         refused(VekCertificate::parse(der[..len].to_vec()), "not one DER SEQUENCE");

@@ -1,4 +1,4 @@
-use super::super::MAX_CRL_LEN;
+use super::super::MAX_CRL;
 use super::super::sim::Authority;
 use super::*;
 use crate::der::write::{bit_string, sequence};
@@ -160,7 +160,7 @@ fn a_list_that_no_pinned_root_signed_is_refused() {
         resized.resize(len, 0);
         assert!(simulated().with_crls([resized]).is_err(), "{len}");
     }
-    let error = simulated().with_crls([vec![0; MAX_CRL_LEN + 1]]).unwrap_err();
+    let error = simulated().with_crls([vec![0; MAX_CRL + 1]]).unwrap_err();
     assert!(error.to_string().contains("at most 1048576 bytes"), "{error}");
 }
 

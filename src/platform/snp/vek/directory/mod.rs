@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekId, VekRequest, VekSource};
 use crate::crypto;
-use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product};
+use crate::platform::snp::{MAX_CERTIFICATE, MAX_CRL, Product};
 use crate::report::Hex;
 
 /// A directory of certificates and revocation lists, in front of another source or alone.
@@ -109,7 +109,7 @@ impl<S> EndorsementDirectory<S> {
 impl<S: VekSource> VekSource for EndorsementDirectory<S> {
     async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
         let file = self.file_of(&request.id());
-        if let Some(der) = read(&file, MAX_CERTIFICATE_LEN).await {
+        if let Some(der) = read(&file, MAX_CERTIFICATE).await {
             match request.check(&der) {
                 Ok(()) => return Ok(der),
                 Err(error) => {
@@ -141,7 +141,7 @@ impl<S: CrlSource> CrlSource for EndorsementDirectory<S> {
             }
             Err(failure) => failure,
         };
-        let Some(der) = read(&file, MAX_CRL_LEN).await else { return Err(failure) };
+        let Some(der) = read(&file, MAX_CRL).await else { return Err(failure) };
         match request.check(&der) {
             Ok(_) => Ok(der),
             Err(error) => {

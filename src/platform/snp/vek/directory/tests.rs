@@ -106,9 +106,9 @@ async fn a_file_larger_than_a_certificate_is_passed_over() {
     let source = EndorsementDirectory::new(place.path());
     let request = VekRequest::of(id(Product::Milan, [0xab; 64], [0; 8]), &any_length);
     let file = source.file_of(&request.id());
-    fs::write(&file, vec![0; MAX_CERTIFICATE_LEN]).unwrap();
-    assert_eq!(source.vek(&request).await.unwrap().len(), MAX_CERTIFICATE_LEN);
-    fs::write(&file, vec![0; MAX_CERTIFICATE_LEN + 1]).unwrap();
+    fs::write(&file, vec![0; MAX_CERTIFICATE]).unwrap();
+    assert_eq!(source.vek(&request).await.unwrap().len(), MAX_CERTIFICATE);
+    fs::write(&file, vec![0; MAX_CERTIFICATE + 1]).unwrap();
     assert_eq!(source.vek(&request).await.unwrap_err().kind(), EndorsementErrorKind::NotFound);
 }
 

@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::{CrlRequest, CrlSource, EndorsementError, EndorsementErrorKind, VekRequest, VekSource};
 use crate::error::BoxError;
 use crate::platform::endorser::{Endorser, base_url, endorser_settings};
-use crate::platform::snp::{MAX_CERTIFICATE_LEN, MAX_CRL_LEN, Product, VekKind};
+use crate::platform::snp::{MAX_CERTIFICATE, MAX_CRL, Product, VekKind};
 
 /// A client of AMD's Key Distribution Service, or of a mirror that speaks the same URLs.
 ///
@@ -114,7 +114,7 @@ where
     /// As [`VekSource::vek`]; `Refused` where the answer (PEM, at most 16 KiB) is not one or more certificates.
     pub async fn cert_chain(&self, product: Product, kind: VekKind) -> Result<Vec<Bytes>, EndorsementError> {
         let path = url::cert_chain(product, kind);
-        let pem = self.get(&path, MAX_CERTIFICATE_LEN).await?;
+        let pem = self.get(&path, MAX_CERTIFICATE).await?;
         let certificates: Result<Vec<Bytes>, _> = CertificateDer::pem_slice_iter(&pem)
             .map(|certificate| certificate.map(|der| Bytes::copy_from_slice(&der)))
             .collect();
@@ -150,7 +150,7 @@ where
     B::Error: Into<BoxError>,
 {
     async fn vek(&self, request: &VekRequest<'_>) -> Result<Bytes, EndorsementError> {
-        self.get(&url::vcek(&request.id()), MAX_CERTIFICATE_LEN).await
+        self.get(&url::vcek(&request.id()), MAX_CERTIFICATE).await
     }
 }
 
@@ -165,7 +165,7 @@ where
     B::Error: Into<BoxError>,
 {
     async fn crl(&self, request: &CrlRequest<'_>) -> Result<Bytes, EndorsementError> {
-        self.get(&url::crl(request.product()), MAX_CRL_LEN).await
+        self.get(&url::crl(request.product()), MAX_CRL).await
     }
 }
 

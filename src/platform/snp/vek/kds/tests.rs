@@ -160,9 +160,9 @@ async fn a_503_with_a_long_retry_after_is_an_outage_until_it_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_may_have_exactly_its_limit() {
-    let kds_full = kds(|_| Ok(Response::new(body(vec![0; MAX_CERTIFICATE_LEN]))));
-    assert_eq!(ask(&kds_full).await.unwrap().len(), MAX_CERTIFICATE_LEN);
-    let kds = kds(|_| Ok(Response::new(body(vec![0; MAX_CERTIFICATE_LEN + 1]))));
+    let kds_full = kds(|_| Ok(Response::new(body(vec![0; MAX_CERTIFICATE]))));
+    assert_eq!(ask(&kds_full).await.unwrap().len(), MAX_CERTIFICATE);
+    let kds = kds(|_| Ok(Response::new(body(vec![0; MAX_CERTIFICATE + 1]))));
     assert_eq!(kind(&kds).await, EndorsementErrorKind::Refused);
     assert_eq!(asked(&kds), 1);
 }
@@ -190,7 +190,7 @@ async fn an_endless_body_is_left_as_soon_as_it_is_too_large() {
         ready(Ok::<_, Infallible>(Response::new(Endless { given: Arc::clone(&endless) })))
     });
     assert_eq!(kind(&KdsClient::new(service)).await, EndorsementErrorKind::Refused);
-    assert_eq!(given.load(SeqCst), MAX_CERTIFICATE_LEN / 1024 + 1);
+    assert_eq!(given.load(SeqCst), MAX_CERTIFICATE / 1024 + 1);
 }
 
 #[tokio::test(start_paused = true)]
