@@ -123,7 +123,9 @@ where
     B: http_body::Body + Send,
     B::Data: Send,
 {
-    Client::builder(TokioExecutor::new()).http2_only(http2).build_http()
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).http2_only(http2).build(connector)
 }
 
 async fn http<S, B>(service: &S, base: &str, target: &Target, tell: impl Fn(&Outcome, bool))

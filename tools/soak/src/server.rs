@@ -88,6 +88,8 @@ impl Server {
         let (served, cuts) = (Arc::clone(&running), cut.subscribe());
         tokio::spawn(async move {
             while let Ok((stream, _)) = tcp.accept().await {
+                // Without it a head and its body are 40 ms apart: Nagle's algorithm against delayed acknowledgements.
+                let _ = stream.set_nodelay(true);
                 let app = App::clone(&served.load());
                 tokio::spawn(connection(stream, app, cuts.clone()));
             }

@@ -14,7 +14,8 @@ pub(crate) enum Outcome {
     Verified,
     /// No answer: a connection broke, hardware or collateral could not be had. Faults explain it.
     NoAnswer,
-    /// Signed by keys that are not known: the server has made new ones. Another try must settle it.
+    /// Signed by keys that are not known, or sealed to keys whose time was over before the body had come: the server has
+    /// made new ones. Another try must settle it.
     NewKeys,
     /// An answer was refused.
     Refused(String),
@@ -27,7 +28,7 @@ impl Outcome {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let Some(attest) = AttestError::of(error) else { return Self::NoAnswer };
         match (attest.kind(), attest.grpc_code()) {
-            (ErrorKind::UnknownKeys, _) => Self::NewKeys,
+            (ErrorKind::UnknownKeys | ErrorKind::NotSealed { status: 400 }, _) => Self::NewKeys,
             // Data loss: a connection broke under a sealed response.
             (_, GrpcCode::Unavailable | GrpcCode::DataLoss) => Self::NoAnswer,
             _ => Self::Refused(attest.to_string()),
@@ -67,7 +68,7 @@ impl Tally {
             Outcome::Verified => count(&counts.verified),
             Outcome::NoAnswer => count(&counts.no_answer),
             Outcome::NewKeys if !again => count(&counts.new_keys),
-            // A server may have restarted twice; a third time would be too much.
+            // Rotated or restarted once more in between.
             Outcome::NewKeys => count(&counts.no_answer),
             Outcome::Refused(why) => {
                 count(&counts.refused);
@@ -112,7 +113,7 @@ impl Tally {
     }
 
     pub(crate) fn print(&self) {
-        println!("\n| clients | verified | no answer | new keys, asked again | refused |\n|---|---|---|---|---|");
+        println!("\n| clients | verified | no answer | keys were over, asked again | refused |\n|---|---|---|---|---|");
         for (kind, counts) in &self.kinds {
             let [verified, no_answer, new_keys, refused] =
                 [&counts.verified, &counts.no_answer, &counts.new_keys, &counts.refused].map(read);

@@ -282,7 +282,7 @@ pub(super) mod tests {
         worker.judge(Verdict::Refused(error));
         let stats = worker.stats();
         assert!(matches!(stats.standing, Standing::Ejected { .. }), "{stats:?}");
-        assert_eq!((stats.ejections, stats.worker.as_str()), (1, "https://worker.example/"));
+        assert_eq!((stats.ejections, stats.worker.as_str()), (1, "https://worker.example"));
         worker.doubt();
         assert!(matches!(worker.stats().standing, Standing::Ejected { .. }), "doubt takes nothing back");
     }
