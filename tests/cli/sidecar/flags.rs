@@ -64,6 +64,15 @@ fn only_simulated_hardware_can_be_made_to_stall() {
 }
 
 #[test]
+fn hardware_that_hangs_at_the_start_is_told_with_the_time_that_it_had() {
+    let files = Files::new();
+    let stall = files.write("stall", "");
+    let more = ["--insecure-no-hardware", "--upstream", "http://127.0.0.1:1", "--report-timeout", "300ms"];
+    let error = refused(&[&SERVE[..], &more, &["--simulated-stall-file", stall.to_str().unwrap()]].concat());
+    assert!(error.contains("the hardware") && error.contains("300ms"), "{error}");
+}
+
+#[test]
 fn times_of_nothing_are_refused_for_keys_and_reports() {
     for flag in ["--key-lifetime", "--report-timeout"] {
         let more = ["--insecure-no-hardware", "--upstream", "http://127.0.0.1:1", flag, "0s"];
