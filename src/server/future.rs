@@ -9,11 +9,15 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderName, Response};
 use pin_project::pin_project;
 
+#[cfg(feature = "seal")]
+use super::attester::KeyEpoch;
 use super::attester::{AttesterError, PendingEvidence};
 use super::body::ReportBody;
 use super::layer::Settings;
 use super::outcome::{Omission, Outcome};
 use super::reject::NO_EVIDENCE;
+#[cfg(feature = "seal")]
+use super::sign::KeysOver;
 use super::sign::{Attached, Signing};
 use super::{cors, endpoint};
 use crate::protocol::{ATTESTATION_REPORT, Evidence};
@@ -67,6 +71,20 @@ impl Job {
 
     pub(super) fn signed(signing: Signing, evidence: Option<Result<PendingEvidence, AttesterError>>) -> Self {
         Self { signing: Some(signing), evidence, ..Self::unsigned(None) }
+    }
+
+    /// Signs with these keys. Says whether they are others than those that were chosen when the request came, for which the
+    /// evidence was meant.
+    #[cfg(feature = "seal")]
+    fn sign_with(&mut self, keys: Arc<KeyEpoch>) -> bool {
+        match &mut self.signing {
+            Some(signing) if signing.keys.digest() != keys.digest() => {
+                signing.keys = keys;
+                self.evidence = None;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The evidence if there is to be any, its error, or `None` if `wait` is over.
@@ -155,7 +173,17 @@ where
                         );
                     }
                     let mut response = taken(response);
-                    let evidence = outcome.and_then(Result::ok);
+                    #[cfg_attr(
+                        not(feature = "seal"),
+                        expect(unused_mut, reason = "only sealed requests have keys that end")
+                    )]
+                    let mut evidence = outcome.and_then(Result::ok);
+                    #[cfg(feature = "seal")]
+                    if response.extensions_mut().remove::<KeysOver>().is_some()
+                        && this.job.sign_with(attester.keys_now())
+                    {
+                        evidence = None;
+                    }
                     let attached = this.job.finish(&mut response, evidence, this.settings.header_limit);
                     this.settings.observer.tell(this.job.outcome(attached, omitted));
                     return Poll::Ready(Ok(response));

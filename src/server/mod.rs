@@ -110,3 +110,5 @@ pub use self::future::ResponseFuture;
 pub use self::layer::ReportLayer;
 pub use self::outcome::{Omission, Outcome};
 pub use self::service::AttachReport;
+#[cfg(feature = "seal")]
+pub(crate) use self::sign::KeysOver;

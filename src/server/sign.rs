@@ -8,6 +8,13 @@ use super::attester::KeyEpoch;
 use super::cors;
 use crate::protocol::{ATTESTATION_REPORT, ChannelBinding, Evidence, Nonce, ReportHeader, ResponseStatement, Target};
 
+/// In the extensions of an answer to a request that was sealed to keys which are not held, or not held any more: it is signed
+/// by the keys that are. Signed by those that it was sealed to, where they ended under the request, it would look as
+/// though somebody had damaged or repeated that.
+#[cfg(feature = "seal")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeysOver;
+
 /// What is known of a response before it exists. Holds the keys until the head is out.
 #[derive(Debug)]
 pub(super) struct Signing {

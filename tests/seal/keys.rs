@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::Request;
+use http_body_util::BodyExt;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_attest::mock::{MockTee, MockVerifier};
 use tower_attest::seal::SealLayer;
@@ -342,6 +343,26 @@ async fn a_renewed_key_is_sealed_to_and_the_last_one_serves_out_its_grace() {
     assert_eq!(tower_attest::VerifiedReport::of(&response).unwrap().keys_digest(), &new);
     let bodies: Vec<Bytes> = server.seen().into_iter().map(|seen| seen.body.unwrap()).collect();
     assert_eq!(bodies, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn keys_that_end_between_a_requests_head_and_its_body_are_no_attack() {
+    let (tee, clock) = (MockTee::new(), ManualClock::new());
+    let own = clock.clone();
+    let server = Server::start_with(&tee, move |builder| builder.clock(own)).await;
+    let hours = std::time::Duration::from_secs(2 * 3600);
+    let slow = relay(&server.transport, move |request: Request<Wire>, server| {
+        let clock = clock.clone();
+        let late = move |frame| {
+            clock.advance(hours);
+            frame
+        };
+        async move { server.send(request.map(|body| Wire::new(body.map_frame(late)))).await }
+    });
+    let client = client(&tee, slow);
+    let error = call(&client, post("witness")).await.unwrap_err();
+    assert_eq!(kind(&error), Some(ErrorKind::UnknownKeys), "{error}");
+    assert!(server.seen().is_empty());
 }
 
 #[tokio::test]

@@ -156,10 +156,7 @@ fn is_sealed(content_type: Option<&HeaderValue>) -> bool {
 
 fn not_sealed(status: StatusCode) -> AttestError {
     let why = match status.as_u16() {
-        400 => {
-            "the server could not open the request: it was altered or repeated on the way, or the keys that it was sealed \
-             to were given up before all of it had come; only in the last case it helps to send it again"
-        }
+        400 => "the server could not open the request: it was altered or repeated on the way",
         403..=405 => "the server has no UnsealLayer, or it does not stand directly inside ReportLayer",
         200 => "the server did not open the request: it has no UnsealLayer inside its ReportLayer",
         _ => "the server answered before it opened the request",

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use crate::error::GrpcCode;
 use crate::protocol::{HeaderError, SEALED_REQUEST, UNKNOWN_KEYS_PROBLEM};
 use crate::seal::error::SealError;
+use crate::server::KeysOver;
 use crate::server::problem::{Problem, Wire};
 
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -85,6 +86,9 @@ impl Refusal {
         }
         let mut response = problem.response(wire, method);
         match self {
+            Self::UnknownKeys => {
+                response.extensions_mut().insert(KeysOver);
+            }
             Self::Method => {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }

@@ -251,6 +251,12 @@ impl Attester {
         self.handle.core.keys.select(have, self.handle.core.clock.now())
     }
 
+    /// The keys for new evidence.
+    #[cfg(feature = "seal")]
+    pub(crate) fn keys_now(&self) -> Arc<KeyEpoch> {
+        self.handle.core.keys.current(self.handle.core.clock.now())
+    }
+
     /// # Errors
     ///
     /// [`AttesterErrorKind::Configuration`] if it makes no keys to seal to.
