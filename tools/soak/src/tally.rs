@@ -14,8 +14,7 @@ pub(crate) enum Outcome {
     Verified,
     /// No answer: a connection broke, hardware or collateral could not be had. Faults explain it.
     NoAnswer,
-    /// Signed by keys that are not known, or sealed to keys whose time was over before the body had come: the server has
-    /// made new ones. Another try must settle it.
+    /// Signed by keys that are not known: the server has made new ones. Another try must settle it.
     NewKeys,
     /// An answer was refused.
     Refused(String),
@@ -28,7 +27,7 @@ impl Outcome {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let Some(attest) = AttestError::of(error) else { return Self::NoAnswer };
         match (attest.kind(), attest.grpc_code()) {
-            (ErrorKind::UnknownKeys | ErrorKind::NotSealed { status: 400 }, _) => Self::NewKeys,
+            (ErrorKind::UnknownKeys, _) => Self::NewKeys,
             // Data loss: a connection broke under a sealed response.
             (_, GrpcCode::Unavailable | GrpcCode::DataLoss) => Self::NoAnswer,
             _ => Self::Refused(attest.to_string()),
