@@ -149,8 +149,17 @@ async fn what_waits_on_a_connection_of_an_earlier_policy_is_not_sent_under_it() 
     let connect = serve.connect_to(gate.port, &INFO);
     assert_eq!(get(&client(), connect.addr(), "/").await.status(), 200);
     gate.shut();
-    let addr = connect.addr();
-    let waiting = tokio::spawn(async move { get(&client(), addr, "/waits").await });
+    let (addr, held) = (connect.addr(), Arc::clone(&gate.held));
+    let waiting = tokio::spawn(async move {
+        loop {
+            let answer = get(&client(), addr, "/waits").await;
+            // One that met the connection which was cut just now has not waited.
+            let unavailable = String::from_utf8_lossy(answer.body()).contains("\"unavailable\"");
+            if held.load(Ordering::SeqCst) > 0 && unavailable || answer.status() == StatusCode::OK {
+                return answer;
+            }
+        }
+    });
     gate.somebody_waits().await;
     let policy = serve.file("policy.toml");
     let config = serve.sidecar.banner.lines().find_map(|line| line.strip_prefix("config")).unwrap();
