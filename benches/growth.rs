@@ -95,10 +95,10 @@ fn row(name: &str, totals: &Totals) {
     );
 }
 
-/// What 100 000 such clients ask of each replica's hardware, as a share of what batches of 256 give.
+/// What 100 000 such clients ask of each replica's hardware, as a share of what the default batch of 4 096 gives.
 fn load(name: &str, totals: &Totals, replicas: usize) {
     let rate = 100_000.0 * totals.evidence as f64 / totals.client_hours / 3600.0 / replicas as f64;
-    println!("| {name} | {rate:.1} | {:.2} % | {:.0} % |", 100.0 * rate / (256.0 / 0.008), 100.0 * rate / 256.0);
+    println!("| {name} | {rate:.1} | {:.2} % | {:.0} % |", 100.0 * rate / (4_096.0 / 0.008), 100.0 * rate / 4_096.0);
 }
 
 /// Every client asks at the same moment, and after a refusal again: after a second, then two, up to 30, less a random part.

@@ -73,17 +73,12 @@ impl Job {
         Self { signing: Some(signing), evidence, ..Self::unsigned(None) }
     }
 
-    /// Signs with these keys. Says whether they are others than those that were chosen when the request came, for which the
-    /// evidence was meant.
+    /// Signs with these keys. Evidence that was asked for is for those that were chosen when the request came.
     #[cfg(feature = "seal")]
-    fn sign_with(&mut self, keys: Arc<KeyEpoch>) -> bool {
-        match &mut self.signing {
-            Some(signing) if signing.keys.digest() != keys.digest() => {
-                signing.keys = keys;
-                self.evidence = None;
-                true
-            }
-            _ => false,
+    fn sign_with(&mut self, keys: Arc<KeyEpoch>) {
+        if let Some(signing) = self.signing.as_mut().filter(|signing| signing.keys.digest() != keys.digest()) {
+            signing.keys = keys;
+            self.evidence = None;
         }
     }
 
@@ -157,6 +152,10 @@ where
             match this.stage.as_mut().project() {
                 StageProjection::Forwarded(inner) => {
                     let response = ready!(inner.poll(cx))?.map(ReportBody::inner);
+                    #[cfg(feature = "seal")]
+                    if response.extensions().get::<KeysOver>().is_some() {
+                        this.job.sign_with(attester.keys_now());
+                    }
                     this.stage.set(Stage::Held(Some(response)));
                 }
                 StageProjection::Held(response) => {
@@ -173,17 +172,7 @@ where
                         );
                     }
                     let mut response = taken(response);
-                    #[cfg_attr(
-                        not(feature = "seal"),
-                        expect(unused_mut, reason = "only sealed requests have keys that end")
-                    )]
-                    let mut evidence = outcome.and_then(Result::ok);
-                    #[cfg(feature = "seal")]
-                    if response.extensions_mut().remove::<KeysOver>().is_some()
-                        && this.job.sign_with(attester.keys_now())
-                    {
-                        evidence = None;
-                    }
+                    let evidence = outcome.and_then(Result::ok);
                     let attached = this.job.finish(&mut response, evidence, this.settings.header_limit);
                     this.settings.observer.tell(this.job.outcome(attached, omitted));
                     return Poll::Ready(Ok(response));

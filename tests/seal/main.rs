@@ -19,6 +19,7 @@ mod keys;
 mod proxy;
 mod relay_requests;
 mod relay_responses;
+mod rotation;
 mod streams;
 mod support;
 mod transports;

@@ -126,12 +126,7 @@ impl Trust {
     /// Reads the files.
     pub(crate) fn read(&self) -> Result<Demands, Failure> {
         let policy = read_policy(&self.policy)?;
-        for (flag, dir) in [("--endorsements", &self.sources.endorsements), ("--collateral", &self.sources.collateral)]
-        {
-            if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
-                return Err(Failure::undecided(format_args!("{flag} {}: expected a directory", dir.display())));
-            }
-        }
+        self.sources.check("--")?;
         let configs = match (&self.configs[..], policy.server_configs()) {
             ([], policy) => policy,
             (flags, []) => flags,
@@ -163,6 +158,16 @@ impl Trust {
 }
 
 impl Sources {
+    /// Whether the directories are there. `prefix`: what their flags begin with.
+    pub(crate) fn check(&self, prefix: &str) -> Result<(), Failure> {
+        for (flag, dir) in [("endorsements", &self.endorsements), ("collateral", &self.collateral)] {
+            if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
+                return Err(Failure::undecided(format_args!("{prefix}{flag} {}: expected a directory", dir.display())));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the verifiers, or takes those of `before`. Inside a tokio runtime.
     pub(crate) fn believer(&self, demands: Demands, before: Option<&Believer>) -> Believer {
         let (file, max_evidence_age) = (&demands.policy, self.max_evidence_age);

@@ -23,11 +23,12 @@ pub(crate) enum Failed {
 impl Failed {
     pub(crate) fn of(error: &BoxError, loan: &Loan) -> Self {
         let error: &(dyn Error + 'static) = &**error;
+        let mut causes = std::iter::successors(Some(error), |error| (*error).source());
         if loan.broke() {
             Self::Client
         } else if ChannelError::of(error).is_some() {
             Self::Unsent
-        } else if find(error).is_some_and(says_unprocessed) {
+        } else if causes.any(|cause| cause.downcast_ref().is_some_and(says_unprocessed)) {
             Self::Unprocessed
         } else {
             Self::Broken
@@ -49,17 +50,6 @@ fn says_unprocessed(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     let leaving = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
     error.is_remote() && (refused || leaving)
-}
-
-fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -38,10 +38,14 @@ impl EffectiveConfig {
 
     /// SHA-256 of the text.
     pub(crate) fn digest(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, self.text.as_bytes()).as_ref());
-        bytes
+        sha256(self.text.as_bytes())
     }
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut found = [0; 32];
+    found.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    found
 }
 
 #[cfg(test)]

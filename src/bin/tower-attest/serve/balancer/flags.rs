@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
 use tower_attest::PolicyFile;
 
 use crate::certificates::{Certificates, Roots, parse_roots};
 use crate::failure::Failure;
 use crate::proxy::limits::positive;
+use crate::serve::config::sha256;
 use crate::trust::{Demands, Sources};
 
 /// Whom `serve` believes of its https upstreams.
@@ -102,15 +102,7 @@ impl WorkerFlags {
                  must prove",
             ));
         };
-        let dirs = [
-            ("--upstream-endorsements", &self.upstream_endorsements),
-            ("--upstream-collateral", &self.upstream_collateral),
-        ];
-        for (flag, dir) in dirs {
-            if let Some(dir) = dir.as_ref().filter(|dir| !dir.is_dir()) {
-                return Err(Failure::undecided(format_args!("{flag} {}: expected a directory", dir.display())));
-            }
-        }
+        self.sources().check("--upstream-")?;
         let text = read(path)?;
         let policy_digest = sha256(&text);
         let text = String::from_utf8(text).map_err(|error| Failure::during(path.display(), &error))?;
@@ -182,12 +174,6 @@ impl WorkerFlags {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::during(path.display(), &error))
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut found = [0; 32];
-    found.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    found
 }
 
 #[cfg(test)]
