@@ -28,7 +28,8 @@ pub(crate) struct Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         // nginx ends its workers when it is told to, and leaves them behind when it is killed.
-        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        // By the shell's own `kill`: a program of that name is not on every machine.
+        let told = Command::new("sh").arg("-c").arg(format!("kill -s TERM {}", self.child.id())).status();
         if !told.is_ok_and(|status| status.success()) {
             let _ = self.child.kill();
         }

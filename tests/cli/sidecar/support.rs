@@ -111,8 +111,10 @@ impl Sidecar {
     }
 }
 
+/// By the shell's own `kill`: a program of that name is not on every machine.
 pub(crate) fn signal(pid: u32, name: &str) {
-    assert!(std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+    let kill = format!("kill -s {name} {pid}");
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 /// A `serve` on simulated hardware, and what clients of it need.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -131,11 +130,6 @@ async fn a_worker_that_drains_loses_nothing() {
     drop(upstream);
 }
 
-fn signal(name: &str, worker: &Worker) {
-    let pid = worker.serve.sidecar.pid().to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_hangs_is_given_up_and_taken_back_when_it_moves_again() {
     let dir = dir();
@@ -144,13 +138,13 @@ async fn a_worker_that_hangs_is_given_up_and_taken_back_when_it_moves_again() {
     let connect = front.connect(&[]);
     let (tally, tasks) = load(connect.addr(), &Method::GET, AT_ONCE);
     eventually("the worker serves", || two.requests() > 20).await;
-    signal("-STOP", &two);
+    two.serve.sidecar.signal("STOP");
     eventually("its connection is given up", || front.sidecar.log().contains("it broke off an exchange")).await;
     more(&tally).await;
     let stopped = two.requests();
     more(&tally).await;
     assert!(two.requests() <= stopped + AT_ONCE, "what was on its way at most");
-    signal("-CONT", &two);
+    two.serve.sidecar.signal("CONT");
     let before = two.requests();
     eventually("it serves again", || two.requests() > before + AT_ONCE).await;
     tally.stop.store(true, Ordering::SeqCst);
