@@ -221,6 +221,11 @@ impl Pending {
         &self.report
     }
 
+    /// The keys that the evidence is for.
+    pub(crate) fn keys(&self) -> &KeysDigest {
+        self.document.digest()
+    }
+
     /// Compares REPORTDATA, in constant time, with what the verifier read from the report at the wall-clock time `at`.
     pub(crate) fn finish(
         self,

@@ -86,6 +86,8 @@ enum Judged<S, F, ReqBody, ResBody> {
 }
 
 enum Verdict {
+    /// The response itself has no report.
+    Missing(AttestError),
     Decided(Result<VerifiedReport, AttestError>),
     Undecided(AttestError),
 }
@@ -226,7 +228,11 @@ where
     });
     let head = match head {
         Ok(head) => head,
-        Err(error) => return Judged::Verdict(response, Verdict::Decided(Err(error))),
+        Err(error) => {
+            let missing = matches!(error.kind(), ErrorKind::NoReport { .. });
+            let verdict = if missing { Verdict::Missing(error) } else { Verdict::Decided(Err(error)) };
+            return Judged::Verdict(response, verdict);
+        }
     };
     if let Some(evidence) = head.evidence() {
         let expected = &shared.settings.expectations;
@@ -311,10 +317,8 @@ fn conclude<ResBody>(
     let mode = shared.settings.mode;
     let observation = match verdict {
         Verdict::Decided(Ok(report)) => Observation::Verified(report),
-        Verdict::Decided(Err(error)) => match error.kind() {
-            ErrorKind::NoReport { .. } if mode != Mode::Required => Observation::Missing,
-            _ => Observation::Refused(error),
-        },
+        Verdict::Missing(_) if mode != Mode::Required => Observation::Missing,
+        Verdict::Missing(error) | Verdict::Decided(Err(error)) => Observation::Refused(error),
         Verdict::Undecided(error) => Observation::Undecided(error),
     };
     shared.tell(&observation);

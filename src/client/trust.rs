@@ -202,7 +202,6 @@ impl Trust {
     }
 
     /// Believes keys no longer. What replaces them is to come with new evidence.
-    #[cfg(feature = "seal")]
     pub(crate) fn forget(&self, origin: &Origin, digest: &KeysDigest) {
         if let Some(believed) = self.lock().origins.get_mut(origin) {
             Arc::make_mut(&mut believed.trusted).retain(|trusted| trusted.keys.digest() != digest);

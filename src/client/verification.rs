@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use super::exchange::{Pending, VerifiedKeys};
+use super::exchange::{Pending, VerifiedKeys, lacks_endorsement};
 use super::service::Shared;
 use super::trust::Origin;
 use crate::error::{AttestError, ErrorKind};
@@ -14,7 +14,7 @@ use crate::verifier::{Claims, VerifyError};
 
 type Verify = Pin<Box<dyn Future<Output = Result<Claims, VerifyError>> + Send>>;
 
-/// One call of the verifier. What it accepts is believed from then on.
+/// One call of the verifier. What it accepts is believed from then on, and what it refuses no longer.
 pub(crate) struct Verification {
     verify: Verify,
     pending: Option<Pending>,
@@ -40,14 +40,24 @@ impl Verification {
     ) -> Poll<Result<Arc<VerifiedKeys>, AttestError>> {
         let Poll::Ready(verified) = self.verify.as_mut().poll(cx) else { return Poll::Pending };
         let Some(pending) = self.pending.take() else { return Poll::Pending };
-        Poll::Ready(pending.finish(verified, self.at).and_then(|keys| {
-            if shared.revision() != self.revision {
+        let digest = *pending.keys();
+        Poll::Ready(match pending.finish(verified, self.at) {
+            Ok(_) if shared.revision() != self.revision => {
                 let message = "the verifier's policy or revocation data changed while it verified: retry";
-                return Err(AttestError::new(ErrorKind::Unavailable, message));
+                Err(AttestError::new(ErrorKind::Unavailable, message))
             }
-            shared.trust.trust(origin, &keys, self.revision);
-            Ok(keys)
-        }))
+            Ok(keys) => {
+                shared.trust.trust(origin, &keys, self.revision);
+                Ok(keys)
+            }
+            Err(error) => {
+                // Keys that were believed, and whose renewed evidence shows that they must not be.
+                if error.kind() == ErrorKind::Refused && !lacks_endorsement(&error) {
+                    shared.trust.forget(origin, &digest);
+                }
+                Err(error)
+            }
+        })
     }
 }
 

@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element with its header, which must have this tag.
-    #[cfg(feature = "snp")]
+    #[cfg(any(feature = "snp", feature = "tdx"))]
     pub(crate) fn expect_whole(&mut self, tag: u8) -> Option<&'a [u8]> {
         let before = self.0;
         self.expect(tag)?;

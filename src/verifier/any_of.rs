@@ -1,5 +1,6 @@
 //! [`AnyOf`]: one verifier for servers of several platforms.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -64,8 +65,50 @@ impl ReportVerifier for AnyOf {
         }
     }
 
-    /// Changes whenever one member's revision does: revisions only grow, so their sum does.
+    /// Changes whenever one member's revision does, whatever numbers those are: a hash of all of them, in their order.
     fn revision(&self) -> u64 {
-        self.verifiers.iter().fold(0, |sum: u64, verifier| sum.wrapping_add(verifier.revision()))
+        let mut hasher = DefaultHasher::new();
+        self.verifiers.iter().for_each(|verifier| hasher.write_u64(verifier.revision()));
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Numbered(AtomicU64);
+
+    #[async_trait]
+    impl ReportVerifier for Numbered {
+        fn platforms(&self) -> Vec<Platform> {
+            vec![Platform::SNP]
+        }
+
+        async fn verify(&self, _: &Report, _: SystemTime) -> Result<Claims, VerifyError> {
+            Err(VerifyError::new(VerifyErrorKind::Policy, "nothing"))
+        }
+
+        fn revision(&self) -> u64 {
+            self.0.load(SeqCst)
+        }
+    }
+
+    /// A revision is any number that changes: a count, a hash of the policy, the version of a file that is rolled back.
+    #[test]
+    fn the_revision_changes_with_each_members_whatever_the_numbers_are() {
+        let (one, two) = (Arc::new(Numbered::default()), Arc::new(Numbered::default()));
+        let both = AnyOf::new(Arc::clone(&one)).or(Arc::clone(&two));
+        let mut seen = std::collections::HashSet::new();
+        for (first, second) in [(0, 0), (1, 0), (0, 1), (1, 2), (2, 1), (u64::MAX, 1), (1, u64::MAX), (5, 7), (7, 5)] {
+            one.0.store(first, SeqCst);
+            two.0.store(second, SeqCst);
+            assert_eq!(both.revision(), both.revision());
+            assert!(seen.insert(both.revision()), "{first} and {second}");
+        }
     }
 }

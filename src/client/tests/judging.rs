@@ -95,6 +95,10 @@ async fn believed_keys_whose_new_evidence_is_refused_are_refused() {
     set.verifier.refuse(Some(VerifyError::new(VerifyErrorKind::Revoked, "VCEK")));
     set.clock.advance(AGE / 2);
     assert_eq!(set.refused().await, ErrorKind::Refused);
+    assert_eq!(set.server.counts(), (1, 2));
+    assert_eq!(set.refused().await, ErrorKind::Refused, "what was refused once is believed for nobody");
+    assert_eq!(set.server.counts(), (2, 2), "and nothing more is sent to it");
+    assert_eq!(set.client.trust().keys, 0);
 }
 
 #[tokio::test]

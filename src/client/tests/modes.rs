@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::super::fake::CONFIG;
 use super::*;
 use crate::client::{Strength, VerifiedReport};
-use crate::protocol::{ATTESTATION_NONCE, ATTESTATION_REPORT};
+use crate::protocol::{ATTESTATION_NONCE, ATTESTATION_REPORT, WELL_KNOWN_PATH};
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 fn strip(set: &Set) {
@@ -83,6 +83,21 @@ async fn optional_asks_the_endpoint_for_keys_it_does_not_know() {
     set.server.set(|b| b.evidence_fits = false);
     assert!(matches!(set.observed().await, Observation::Verified(_)));
     assert_eq!(set.server.counts(), (1, 1));
+}
+
+/// A report by keys that nobody vouches for is not a missing one, whatever the endpoint answers.
+#[tokio::test]
+async fn optional_takes_no_bad_report_for_a_missing_one_where_the_endpoint_has_none() {
+    let set = Set::in_mode(Mode::Optional);
+    set.server.set(|b| b.evidence_fits = false);
+    set.server.tamper(|path, response| {
+        if path == WELL_KNOWN_PATH {
+            response.headers_mut().remove(ATTESTATION_REPORT);
+            *response.status_mut() = StatusCode::NOT_FOUND;
+        }
+    });
+    assert_eq!(set.refused().await, ErrorKind::NoReport { status: 404 });
+    assert!(matches!(set.verdicts()[0].observation(), Observation::Refused(_)));
 }
 
 #[tokio::test]

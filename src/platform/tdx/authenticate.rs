@@ -1,7 +1,8 @@
 //! Whether a quote is authentic and how up to date its platform is: everything but the policy.
 //!
-//! In two stages. [`Authentic`] needs the quote alone: its PCK chain, the quoting enclave's report, the quote signature.
-//! [`Authentic::appraise`] needs collateral, which is thus never fetched for a quote that a stranger made up.
+//! In three stages. [`Authentic`] needs the quote alone: its PCK chain, the quoting enclave's report, the quote signature.
+//! [`Authentic::endorse`] needs collateral, which is thus never fetched for a quote that a stranger made up, and says whether
+//! that is Intel's about this kind of platform. [`Authentic::apply`] says what it makes of this one.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use super::encoding::rfc3339;
 use super::memo::SignatureMemo;
 use super::pck::Platform;
 use super::quote::{QeReport, Quote};
+use super::revocation::Crls;
 use super::tcb::{self, PlatformTcb, QeIdentity, TcbError, TcbInfo, TcbStatus, Verdict};
 use crate::crypto::{self, EcdsaEncoding};
 use crate::platform::hex::hex_array;
@@ -30,14 +32,25 @@ pub(super) struct Authentic<'a> {
     pub(super) platform: Platform,
 }
 
+/// Collateral that Intel signed, that holds now and that is about the quote's kind of platform. What becomes of the quote by
+/// it is another question: whoever is on a revocation list must not be able to have the list thrown away.
+#[derive(Debug)]
+pub(super) struct Endorsed<'a> {
+    info: Arc<TcbInfo>,
+    identity: Arc<QeIdentity>,
+    crls: Crls<'a>,
+    /// `tcbEvaluationDataNumber` of the TCB info or the QE identity, whichever is lower.
+    pub(super) evaluation_number: u32,
+    /// Earliest end of its parts: when newer must have come.
+    pub(super) until: SystemTime,
+}
+
 /// What collateral says about an authentic quote.
 #[derive(Debug, Clone)]
 pub(super) struct Appraisal {
     pub(super) verdict: Verdict,
-    /// `tcbEvaluationDataNumber` of the TCB info or the QE identity, whichever is lower.
+    /// `tcbEvaluationDataNumber` of the collateral.
     pub(super) evaluation_number: u32,
-    /// Earliest end of the collateral: when newer must have come.
-    pub(super) collateral_until: SystemTime,
     /// Earliest end of everything that was relied on.
     pub(super) valid_until: SystemTime,
 }
@@ -58,8 +71,14 @@ impl<'a> Authentic<'a> {
         Ok(Self { root, quote, platform: chain.platform.clone(), chain })
     }
 
+    /// What `collateral` says about the quote, if it is Intel's, holds at `now` and does not refuse the platform.
     pub(super) fn appraise(&self, collateral: &Collateral, now: SystemTime) -> Result<Appraisal, VerifyError> {
-        let crls = self.root.crls(&collateral.root_ca_crl, &collateral.pck_crl, now)?;
+        self.apply(&self.endorse(collateral, now)?, now)
+    }
+
+    /// Whether `collateral` is Intel's, holds at `now` and is about this kind of platform.
+    pub(super) fn endorse<'c>(&self, collateral: &'c Collateral, now: SystemTime) -> Result<Endorsed<'c>, VerifyError> {
+        let crls = self.root.crls(&collateral.root_ca_crl, &collateral.pck_crl, &self.chain, now)?;
         let signer = self.root.tcb_signer(&collateral.tcb_info_issuer_chain, &crls, now, "the TCB info")?;
         let (info, info_end) = self.tcb_info(collateral, &signer, now)?;
         // Intel signs both with one key.
@@ -70,19 +89,24 @@ impl<'a> Authentic<'a> {
         };
         let (identity, identity_end) = self.qe_identity(collateral, &signer, now)?;
         self.root.check_root(&crls)?;
-        self.root.check_pck(&self.chain, &crls, now)?;
         self.check_platform(&info)?;
-        let qe = check_qe(&self.quote.qe_report, &identity)?;
-        let verdict = self.tcb(&info, &qe)?;
+        let evaluation_number = info.tcb_evaluation_data_number.min(identity.tcb_evaluation_data_number);
+        let until = info_end.min(identity_end).min(crls.next_update);
+        Ok(Endorsed { info, identity, crls, evaluation_number, until })
+    }
+
+    /// What becomes of the quote by this collateral: revocation, quoting enclave, TCB.
+    pub(super) fn apply(&self, endorsed: &Endorsed<'_>, now: SystemTime) -> Result<Appraisal, VerifyError> {
+        self.root.check_pck(&self.chain, &endorsed.crls, now)?;
+        let qe = check_qe(&self.quote.qe_report, &endorsed.identity)?;
+        let verdict = self.tcb(&endorsed.info, &qe)?;
         if verdict.status == TcbStatus::Revoked {
             return Err(VerifyError::new(VerifyErrorKind::Revoked, "Intel has revoked this platform's TCB"));
         }
-        let collateral_until = info_end.min(identity_end).min(crls.next_update);
         Ok(Appraisal {
             verdict,
-            evaluation_number: info.tcb_evaluation_data_number.min(identity.tcb_evaluation_data_number),
-            collateral_until,
-            valid_until: collateral_until.min(self.chain.not_after),
+            evaluation_number: endorsed.evaluation_number,
+            valid_until: endorsed.until.min(self.chain.not_after),
         })
     }
 

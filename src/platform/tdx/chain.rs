@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quick_cache::sync::Cache;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, alg_id};
 use webpki::{
-    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder, anchor_from_trusted_cert,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    anchor_from_trusted_cert,
 };
 
 use super::collateral::PckCa;
 use super::encoding::show_time;
 use super::memo::SignatureMemo;
 use super::pck::{self, Platform};
+use super::revocation::{Crl, Crls, Revocations};
 use super::tcb::{QeIdentity, TcbInfo};
 use super::{pem, x509};
 use crate::crypto;
@@ -33,7 +34,8 @@ pub(super) const PLATFORM_CA: &str = "Intel SGX PCK Platform CA";
 /// How many PCK chains, and how many bodies of each kind, are remembered.
 const CAPACITY: usize = 256;
 
-/// The root that everything must lead to, with the memory of what was found to: signatures, PCK chains, bodies.
+/// The root that everything must lead to, with the memory of what was found to: signatures, PCK chains, bodies,
+/// revocation lists.
 pub(super) struct Root {
     pub(super) der: CertificateDer<'static>,
     pub(super) memo: SignatureMemo,
@@ -42,6 +44,7 @@ pub(super) struct Root {
     /// What was read from bodies whose signatures verified, under the memo's digest of body, key and signature.
     pub(super) tcb_infos: Cache<[u8; 32], Arc<TcbInfo>>,
     pub(super) qe_identities: Cache<[u8; 32], Arc<QeIdentity>>,
+    revocations: Revocations,
 }
 
 impl fmt::Debug for Root {
@@ -59,18 +62,12 @@ pub(super) struct CertifiedKey(pub(super) Vec<u8>);
 pub(super) struct PckChain {
     leaf: CertificateDer<'static>,
     ca_certificate: [CertificateDer<'static>; 1],
+    ca_key: CertifiedKey,
     pub(super) key: CertifiedKey,
     /// What the certificate says about the platform.
     pub(super) platform: Platform,
     not_before: SystemTime,
     pub(super) not_after: SystemTime,
-}
-
-/// Both revocation lists, parsed; each is authenticated when a chain is checked against it.
-#[derive(Debug)]
-pub(super) struct Crls<'a> {
-    lists: [CertRevocationList<'a>; 2],
-    pub(super) next_update: SystemTime,
 }
 
 impl Root {
@@ -81,6 +78,7 @@ impl Root {
             chains: Cache::new(CAPACITY),
             tcb_infos: Cache::new(CAPACITY),
             qe_identities: Cache::new(CAPACITY),
+            revocations: Revocations::default(),
         }
     }
 
@@ -117,6 +115,7 @@ impl Root {
             .ok_or_else(|| refuse("the SGX extension of the PCK certificate does not parse"))?;
         let chain = PckChain {
             key: key(&fields, "PCK certificate")?,
+            ca_key: key(&ca_fields, "PCK CA")?,
             platform,
             not_before: fields.not_before.max(ca_fields.not_before),
             not_after: fields.not_after.min(ca_fields.not_after),
@@ -129,7 +128,10 @@ impl Root {
 
     /// Checks the PCK chain and its revocation.
     pub(super) fn check_pck(&self, chain: &PckChain, crls: &Crls<'_>, now: SystemTime) -> Result<(), VerifyError> {
-        self.path(&chain.leaf, &chain.ca_certificate, now, Some(crls), "PCK certificate")
+        self.path(&chain.leaf, &chain.ca_certificate, now, Some(crls), "PCK certificate")?;
+        let [ca] = &chain.ca_certificate;
+        self.revocations.check(&self.key()?, ca, "the PCK CA")?;
+        self.revocations.check(&chain.ca_key, &chain.leaf, "PCK certificate")
     }
 
     /// Checks the chain of a TCB info or QE identity: a signer that the root itself issued.
@@ -148,34 +150,44 @@ impl Root {
         named("TCB signer", TCB_SIGNER, fields.subject)?;
         let key = key(&fields, "TCB signer")?;
         self.path(&leaf, &[], now, Some(crls), "TCB signer")?;
+        self.revocations.check(&self.key()?, &leaf, "TCB signer")?;
         Ok((key, fields.not_after))
     }
 
-    /// Parses both CRLs and checks their dates.
-    pub(super) fn crls<'a>(&self, root: &'a [u8], pck: &'a [u8], now: SystemTime) -> Result<Crls<'a>, VerifyError> {
-        let list = |der: &'a [u8], which: &str| {
-            let parsed = BorrowedCertRevocationList::from_der(der)
-                .map_err(|error| refuse_with(format!("the {which} CRL does not parse"), error))?;
-            let (this_update, next_update) = x509::crl_window(der)
-                .ok_or_else(|| refuse(format!("the {which} CRL has no thisUpdate and nextUpdate")))?;
-            within(&format!("{which} CRL"), this_update, next_update, now)?;
-            Ok::<_, VerifyError>((CertRevocationList::Borrowed(parsed), next_update))
+    /// Reads the root's CRL and that of the CA in `chain`, and checks their signatures and dates.
+    pub(super) fn crls<'a>(
+        &self,
+        root: &'a [u8],
+        pck: &'a [u8],
+        chain: &PckChain,
+        now: SystemTime,
+    ) -> Result<Crls<'a>, VerifyError> {
+        let list = |der: &'a [u8], which, issuer: &CertifiedKey| {
+            let crl = Crl::check(der, which, issuer, &self.memo, now)?;
+            self.revocations.note(issuer, &crl)?;
+            Ok::<_, VerifyError>((CertRevocationList::Borrowed(crl.list), crl.next_update))
         };
-        let (root, root_next) = list(root, "root")?;
-        let (pck, pck_next) = list(pck, "PCK")?;
+        let (root, root_next) = list(root, "root", &self.key()?)?;
+        let (pck, pck_next) = list(pck, "PCK", &chain.ca_key)?;
         Ok(Crls { lists: [root, pck], next_update: root_next.min(pck_next) })
     }
 
-    /// Whether the root has revoked itself. Its CRL must have been authenticated by a chain before.
+    /// Whether the root has revoked itself.
     pub(super) fn check_root(&self, crls: &Crls<'_>) -> Result<(), VerifyError> {
         let root =
             EndEntityCert::try_from(&self.der).map_err(|error| refuse_with("the pinned root does not parse", error))?;
         let [list, _] = &crls.lists;
         match list.find_serial(root.serial()) {
-            Ok(None) => Ok(()),
+            Ok(None) => self.revocations.check(&self.key()?, &self.der, "the pinned root"),
             Ok(Some(_)) => Err(VerifyError::new(VerifyErrorKind::Revoked, "the pinned root is on its own CRL")),
             Err(error) => Err(refuse_with("the root CRL has a malformed entry", error)),
         }
+    }
+
+    /// The root's own key.
+    fn key(&self) -> Result<CertifiedKey, VerifyError> {
+        let fields = x509::certificate(&self.der).ok_or_else(|| refuse("the pinned root does not parse"))?;
+        key(&fields, "pinned root")
     }
 
     fn pinned(&self, found: &CertificateDer<'_>, of: &str) -> Result<(), VerifyError> {
@@ -267,7 +279,7 @@ pub(super) fn refuse(message: impl Into<String>) -> VerifyError {
     VerifyError::new(VerifyErrorKind::Endorsement, message)
 }
 
-fn refuse_with(message: impl Into<String>, error: webpki::Error) -> VerifyError {
+pub(super) fn refuse_with(message: impl Into<String>, error: webpki::Error) -> VerifyError {
     VerifyError::with_source(VerifyErrorKind::Endorsement, message, error)
 }
 

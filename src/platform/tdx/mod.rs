@@ -37,6 +37,7 @@ mod policy;
 #[cfg(target_os = "linux")]
 mod provider;
 mod quote;
+mod revocation;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod staple;

@@ -74,22 +74,33 @@ impl TcbStatus {
         }
     }
 
-    /// The status of a TD whose platform had `self` at its launch and has `current` now.
+    /// The status of a TD whose platform had `self` at its launch and has `current` now. Never better than either, but that
+    /// an update after launch asks for a relaunch alone.
     fn since_launch(self, current: Self) -> Self {
-        let configuration = |status| {
+        let either = |is: fn(Self) -> bool| is(self) || is(current);
+        let configuration = either(|status| {
             matches!(
                 status,
                 Self::ConfigurationNeeded
                     | Self::ConfigurationAndSwHardeningNeeded
                     | Self::OutOfDateConfigurationNeeded
+                    | Self::TdRelaunchAdvisedConfigurationNeeded
             )
-        };
-        match (self.is_outdated(), current.is_outdated()) {
-            (true, false) if configuration(self) || configuration(current) => {
-                Self::TdRelaunchAdvisedConfigurationNeeded
-            }
-            (true, false) => Self::TdRelaunchAdvised,
-            _ => self,
+        });
+        let hardening =
+            either(|status| matches!(status, Self::SwHardeningNeeded | Self::ConfigurationAndSwHardeningNeeded));
+        let relaunch =
+            either(|status| matches!(status, Self::TdRelaunchAdvised | Self::TdRelaunchAdvisedConfigurationNeeded));
+        match (configuration, hardening) {
+            _ if either(|status| status == Self::Revoked) => Self::Revoked,
+            (true, _) if current.is_outdated() => Self::OutOfDateConfigurationNeeded,
+            (false, _) if current.is_outdated() => Self::OutOfDate,
+            (true, _) if self.is_outdated() || relaunch => Self::TdRelaunchAdvisedConfigurationNeeded,
+            (false, _) if self.is_outdated() || relaunch => Self::TdRelaunchAdvised,
+            (true, true) => Self::ConfigurationAndSwHardeningNeeded,
+            (true, false) => Self::ConfigurationNeeded,
+            (false, true) => Self::SwHardeningNeeded,
+            (false, false) => Self::UpToDate,
         }
     }
 }
@@ -347,15 +358,15 @@ impl QeIdentity {
     }
 }
 
-/// What all parts come to together. A `current` status, of TDX 1.5, tells an outdated launch from an outdated platform.
+/// What all parts come to together. A `current` status, of TDX 1.5, tells an outdated launch from an outdated platform; in all
+/// else the worse of the two counts.
 pub(super) fn converge(launch: &Verdict, current: Option<&Verdict>, qe: &Verdict) -> Verdict {
-    let mut verdict = launch.clone().converge(qe);
-    if let Some(current) = current {
-        let current = current.status.converge(qe.status);
-        verdict.status = match current {
-            TcbStatus::Revoked => TcbStatus::Revoked,
-            _ => verdict.status.since_launch(current),
-        };
+    let verdict = launch.clone().converge(qe);
+    match current {
+        None => verdict,
+        Some(current) => {
+            let status = verdict.status.since_launch(current.status.converge(qe.status));
+            Verdict { status, ..verdict.converge(current) }
+        }
     }
-    verdict
 }

@@ -51,7 +51,8 @@ pub struct TdxDetails {
     pub tcb_date: String,
     /// `tcbEvaluationDataNumber` of the collateral.
     pub tcb_evaluation_data_number: u32,
-    /// Earliest end of the certificates, revocation lists and collateral that were relied on.
+    /// Earliest end of the certificates, revocation lists and collateral that were relied on, and of the policy's acceptance
+    /// of the status.
     pub valid_until: SystemTime,
 }
 
@@ -116,29 +117,35 @@ impl TdxVerifier {
     }
 
     async fn judge_by_source(&self, source: &dyn CollateralSource, case: &Case<'_>) -> Result<Claims, VerifyError> {
-        // The last set that the source had checked, and what came of it: a set is appraised once.
-        let appraised: Mutex<Option<(Arc<Collateral>, Appraisal)>> = Mutex::new(None);
+        // The last set that the source had checked, and what it makes of the quote: a set is appraised once.
+        let appraised: Mutex<Option<Appraised>> = Mutex::new(None);
         let last = || appraised.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it is the collateral of this platform, not whether the platform passes by it: a platform that newer
+        // collateral refuses would have the older kept.
         let check = |collateral: &Arc<Collateral>| {
-            let appraisal = case.authentic.appraise(collateral, case.now)?;
-            let (until, above_floor) = (appraisal.collateral_until, case.policy.check_floor(&appraisal));
-            *last() = Some((Arc::clone(collateral), appraisal));
+            let endorsed = case.authentic.endorse(collateral, case.now)?;
+            let (until, above_floor) = (endorsed.until, case.policy.check_floor(endorsed.evaluation_number));
+            *last() = Some((Arc::clone(collateral), case.authentic.apply(&endorsed, case.now)));
             above_floor.map(|()| until)
         };
-        let request = CollateralRequest::new(case.authentic.platform.id, case.now, &check);
+        let unknown = || matches!(&*last(), Some((_, Err(error))) if error.kind() == VerifyErrorKind::Mismatch);
+        let request = CollateralRequest::new(case.authentic.platform.id, case.now, &check).unknown_to_last(&unknown);
         let found = source.collateral(&request).await;
         let last = appraised.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (found, last) {
-            (Ok(found), Some((judged, appraisal))) if Arc::ptr_eq(&found, &judged) => case.judge(&appraisal),
+            (Ok(found), Some((judged, appraisal))) if Arc::ptr_eq(&found, &judged) => case.judge(&appraisal?),
             (Ok(found), _) => case.judge_by(&found),
             // Below the policy's floor: the refusal names the other rules that fail too.
-            (Err(error), Some((_, appraisal))) if case.policy.check_floor(&appraisal).is_err() => {
+            (Err(error), Some((_, Ok(appraisal)))) if case.policy.check_floor(appraisal.evaluation_number).is_err() => {
                 case.judge(&appraisal).and(Err(error.into()))
             }
             (Err(error), _) => Err(error.into()),
         }
     }
 }
+
+/// A set of collateral and what it makes of a quote.
+type Appraised = (Arc<Collateral>, Result<Appraisal, VerifyError>);
 
 /// One quote under one policy.
 struct Case<'a> {
@@ -156,6 +163,9 @@ impl Case<'_> {
 
     fn judge(&self, appraisal: &Appraisal) -> Result<Claims, VerifyError> {
         let platform = &self.authentic.platform;
+        // What the policy accepts for a while is believed no longer.
+        let accepted_until = self.policy.accepted_until(&appraisal.verdict, self.now).unwrap_or(appraisal.valid_until);
+        let appraisal = &Appraisal { valid_until: appraisal.valid_until.min(accepted_until), ..appraisal.clone() };
         let subject = Subject { body: &self.quote.body, platform, appraisal, now: self.now };
         let by_log = self.event_log.map_or(Ok(()), |log| log.check(&self.quote.body));
         match (self.policy.evaluate(&subject), by_log) {

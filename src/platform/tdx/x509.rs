@@ -53,13 +53,32 @@ pub(super) fn certificate(der: &[u8]) -> Option<CertificateFields<'_>> {
     Some(CertificateFields { issuer, subject, not_before, not_after, key_algorithm, key, sgx })
 }
 
-/// When a CRL was made and when it must be replaced (RFC 5280 §5.1).
-pub(super) fn crl_window(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+/// A CRL's fields.
+#[derive(Debug)]
+pub(super) struct CrlFields<'a> {
+    /// What is signed, with its header.
+    pub(super) signed: &'a [u8],
+    /// The contents of the signature's AlgorithmIdentifier.
+    pub(super) algorithm: &'a [u8],
+    pub(super) signature: &'a [u8],
+    /// When it was made.
+    pub(super) this_update: SystemTime,
+    /// When it must be replaced.
+    pub(super) next_update: SystemTime,
+}
+
+/// Reads a CRL (RFC 5280 §5.1), up to its dates.
+pub(super) fn crl(der: &[u8]) -> Option<CrlFields<'_>> {
+    let mut list = Reader::new(sequence(der)?);
+    let signed = list.expect_whole(SEQUENCE)?;
+    let algorithm = list.expect(SEQUENCE)?;
+    let signature = list.expect(BIT_STRING)?.strip_prefix(&[0])?;
     let mut tbs = to_be_signed(der)?;
     tbs.expect(INTEGER)?;
     tbs.expect(SEQUENCE)?;
     tbs.expect(SEQUENCE)?;
-    Some((tbs.time()?, tbs.time()?))
+    let (this_update, next_update) = (tbs.time()?, tbs.time()?);
+    Some(CrlFields { signed, algorithm, signature, this_update, next_update })
 }
 
 /// The value under `oid` in a sequence of `SEQUENCE { OID, value }`, with its tag.

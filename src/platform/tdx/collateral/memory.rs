@@ -22,8 +22,8 @@ const RENEW_BEFORE: Duration = Duration::from_secs(86_400);
 ///
 /// However many ask for one platform at the same time, the source below is asked once. Only a set that passes the
 /// verifier's check is kept; one that no longer passes (it has ended, or the policy's floor has risen) is fetched anew.
-/// In the last day before its end one of those who ask for it renews it, while the others go on with the set at hand, and
-/// so do all while renewing fails. A [`CollateralRefresher`](super::CollateralRefresher) renews earlier, in the
+/// In the last day before its end, or for a platform whose TCB it does not know, one of those who ask for it renews it, while
+/// the others go on with the set at hand, and so do all while renewing fails. A [`CollateralRefresher`](super::CollateralRefresher) renews earlier, in the
 /// background.
 ///
 /// A failure is remembered for a while too:
@@ -186,7 +186,8 @@ impl<S: CollateralSource> CollateralSource for MemoryCollateral<S> {
                         self.kept.remove_if(&platform, |there| Arc::ptr_eq(&there.current, &current));
                         continue;
                     };
-                    if request.now() + RENEW_BEFORE < end {
+                    let soon = request.now().checked_add(RENEW_BEFORE).is_none_or(|soon| end <= soon);
+                    if !soon && !request.wants_newer() {
                         return Ok(judged);
                     }
                     return Ok(self.renewed(request, end).await.unwrap_or(judged));

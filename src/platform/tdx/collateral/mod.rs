@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::encoding::rfc3339;
-use super::x509::crl_window;
+use super::x509;
 use crate::platform::hex::hex_bytes;
 use crate::report::Hex;
 
@@ -190,7 +190,7 @@ impl Collateral {
             next_update: String,
         }
         let body = |json: &str| rfc3339(&serde_json::from_str::<Dated>(json).ok()?.next_update);
-        let crl = |der: &[u8]| crl_window(der).map(|(_, next_update)| next_update);
+        let crl = |der: &[u8]| x509::crl(der).map(|fields| fields.next_update);
         let ends = [body(&self.tcb_info)?, body(&self.qe_identity)?, crl(&self.root_ca_crl)?, crl(&self.pck_crl)?];
         ends.into_iter().min()
     }

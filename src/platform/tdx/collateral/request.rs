@@ -53,22 +53,38 @@ impl fmt::Display for PlatformId {
 /// Judges collateral, and says until when it holds.
 type Check<'a> = dyn Fn(&Arc<Collateral>) -> Result<SystemTime, VerifyError> + Send + Sync + 'a;
 
+/// Whether the set that was checked last does not know the quote's TCB, module or quoting enclave.
+type Unknown<'a> = dyn Fn() -> bool + Send + Sync + 'a;
+
 /// A request for the collateral of one platform, with the check that it must pass.
 ///
-/// A verifier's check is the one that stapled collateral must pass too: signatures, chains, dates, revocation, platform,
-/// and the policy's floor of `tcbEvaluationDataNumber`.
+/// A verifier's check is the one that stapled collateral must pass too: signatures, chains, dates, platform, and the policy's
+/// floor of `tcbEvaluationDataNumber`. What the collateral says of the very quote that it is wanted for does not count: the
+/// list that revokes a machine is no worse for that.
 #[derive(Clone, Copy)]
 pub struct CollateralRequest<'a> {
     platform: PlatformId,
     now: SystemTime,
     check: &'a Check<'a>,
+    unknown: Option<&'a Unknown<'a>>,
 }
 
 impl<'a> CollateralRequest<'a> {
     /// Collateral of `platform` that is to hold at the wall-clock time `now`. `check` judges what a source finds, and says
     /// until when it holds: it is what keeps a set that is damaged, or another platform's, out of a memory.
     pub fn new(platform: PlatformId, now: SystemTime, check: &'a Check<'a>) -> Self {
-        Self { platform, now, check }
+        Self { platform, now, check, unknown: None }
+    }
+
+    /// Says when a set that passes the check may be too old to know the platform.
+    pub(in crate::platform::tdx) fn unknown_to_last(mut self, unknown: &'a Unknown<'a>) -> Self {
+        self.unknown = Some(unknown);
+        self
+    }
+
+    /// Whether newer collateral, if there is any, may know what the set that was checked last does not.
+    pub(super) fn wants_newer(&self) -> bool {
+        self.unknown.is_some_and(|unknown| unknown())
     }
 
     /// Which platform's collateral is wanted: the key to keep it by.

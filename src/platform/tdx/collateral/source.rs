@@ -23,7 +23,8 @@ pub trait CollateralSource: Send + Sync + fmt::Debug {
     /// An [`EndorsementError`]; its kind says whether it is worth asking again and when.
     async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError>;
 
-    /// Asks `other` where this source fails, or has nothing that passes the request's check.
+    /// Asks `other` where this source fails, has nothing that passes the request's check, or does not know the platform's
+    /// TCB yet.
     fn or_else<T: CollateralSource>(self, other: T) -> OrElse<Self, T>
     where
         Self: Sized,
@@ -42,13 +43,19 @@ pub struct OrElse<A, B> {
 #[async_trait]
 impl<A: CollateralSource, B: CollateralSource> CollateralSource for OrElse<A, B> {
     async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError> {
+        let mut usable = None;
         if let Ok(found) = self.first.collateral(request).await {
             match request.check(&found) {
+                Ok(_) if request.wants_newer() => usable = Some(found),
                 Ok(_) => return Ok(found),
                 Err(error) => tracing::warn!(platform = %request.platform(), %error, "tdx.collateral.passed_over"),
             }
         }
-        self.other.collateral(request).await
+        let other = self.other.collateral(request).await;
+        match usable {
+            Some(usable) => Ok(other.ok().filter(|other| request.check(other).is_ok()).unwrap_or(usable)),
+            None => other,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::{Bits, TUD, TdMeasurement, TdxPolicy};
+use super::{AcceptedStatus, Bits, TUD, TdMeasurement, TdxPolicy};
 use crate::platform::tdx::authenticate::Appraisal;
 use crate::platform::tdx::encoding::show_time;
 use crate::platform::tdx::pck::Platform;
@@ -60,7 +60,6 @@ impl TdxPolicy {
         let appraisal = Appraisal {
             verdict,
             evaluation_number: details.tcb_evaluation_data_number,
-            collateral_until: details.valid_until,
             valid_until: details.valid_until,
         };
         let subject = Subject { body: &details.td_report, platform: &details.platform, appraisal: &appraisal, now };
@@ -152,30 +151,42 @@ impl TdxPolicy {
     }
 
     /// Whether collateral is new enough by its `tcbEvaluationDataNumber`: the one rule that newer collateral can mend.
-    pub(in crate::platform::tdx) fn check_floor(&self, appraisal: &Appraisal) -> Result<(), VerifyError> {
+    pub(in crate::platform::tdx) fn check_floor(&self, evaluation_number: u32) -> Result<(), VerifyError> {
         let mut rules = Rules { outcomes: Vec::new(), all: false };
-        self.judge_floor(appraisal, &mut rules);
+        self.judge_floor(evaluation_number, &mut rules);
         if rules.outcomes.is_empty() { Ok(()) } else { Err(rules.refusal()) }
     }
 
-    fn judge_floor(&self, appraisal: &Appraisal, rules: &mut Rules) {
+    fn judge_floor(&self, found: u32, rules: &mut Rules) {
         if let Some(floor) = self.min_evaluation_number {
-            let found = appraisal.evaluation_number;
             rules.visit("min-tcb-evaluation-data-number", found >= floor, || format!("at least {floor}"), || found);
         }
     }
 
+    /// The entries that accept a status other than `UpToDate` at `now`.
+    fn accepting(&self, verdict: &Verdict, now: SystemTime) -> impl Iterator<Item = &AcceptedStatus> {
+        self.accepted.iter().filter(move |entry| {
+            entry.status == verdict.status
+                && entry.until.map_or(!entry.status.is_outdated(), |until| now < until)
+                && verdict.advisories.iter().all(|advisory| entry.advisories.contains(advisory))
+        })
+    }
+
+    /// Until when a verdict that passes at `now` is accepted: the latest end of the entries that accept it. `None`: for ever.
+    pub(in crate::platform::tdx) fn accepted_until(&self, verdict: &Verdict, now: SystemTime) -> Option<SystemTime> {
+        if verdict.status == TcbStatus::UpToDate {
+            return None;
+        }
+        let ends: Option<Vec<SystemTime>> = self.accepting(verdict, now).map(|entry| entry.until).collect();
+        ends?.into_iter().max()
+    }
+
     fn judge_tcb(&self, subject: &Subject<'_>, rules: &mut Rules) {
         let verdict = &subject.appraisal.verdict;
-        let accepted = |entry: &&super::AcceptedStatus| {
-            entry.status == verdict.status
-                && entry.until.map_or(!entry.status.is_outdated(), |until| subject.now < until)
-                && verdict.advisories.iter().all(|advisory| entry.advisories.contains(advisory))
-        };
         let passed = match verdict.status {
             TcbStatus::UpToDate => true,
             TcbStatus::Revoked => false,
-            _ => self.accepted.iter().find(accepted).is_some(),
+            _ => self.accepting(verdict, subject.now).next().is_some(),
         };
         let expected = || {
             let mut expected = String::from("UpToDate");
@@ -193,7 +204,7 @@ impl TdxPolicy {
             let found = || if absent { "not among the advisories" } else { denied.as_str() };
             rules.visit("denied-advisories", absent, || format!("not {denied}"), found);
         }
-        self.judge_floor(subject.appraisal, rules);
+        self.judge_floor(subject.appraisal.evaluation_number, rules);
     }
 }
 

@@ -52,7 +52,6 @@ fn td() -> Td {
                 tcb_date: "2024-11-13T00:00:00Z".to_owned(),
             },
             evaluation_number: 18,
-            collateral_until: NOW + Duration::from_secs(1),
             valid_until: NOW + Duration::from_secs(1),
         },
     }

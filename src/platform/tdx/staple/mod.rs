@@ -166,7 +166,10 @@ impl Renewal {
         let authentic = Authentic::check(&self.genuineness.root, quote, now).map_err(|refusal| {
             EndorsementError::with_source(EndorsementErrorKind::Refused, "this machine's own quote", refusal)
         })?;
-        let check = |found: &Arc<Collateral>| Ok(authentic.appraise(found, now)?.collateral_until);
+        let check = |found: &Arc<Collateral>| {
+            let endorsed = authentic.endorse(found, now)?;
+            authentic.apply(&endorsed, now).map(|_| endorsed.until)
+        };
         let request = CollateralRequest::new(platform, now, &check);
         let found = self.source.collateral(&request).await?;
         let until = request.check(&found)?;

@@ -45,7 +45,7 @@ fn collateral_must_be_about_this_platform_and_of_the_right_kind() {
 #[test]
 fn the_crl_of_the_other_pck_ca_does_not_count() {
     let processor = td().platform.with_processor_ca();
-    refused(verify(&td(), good().platform(&processor)), VerifyErrorKind::Endorsement, "PCK certificate does not chain");
+    refused(verify(&td(), good().platform(&processor)), VerifyErrorKind::Endorsement, "the PCK CRL: expected");
     let td = SimulatedTd { platform: processor.clone(), ..td() };
     verify(&td, good().platform(&processor)).unwrap();
 }
@@ -95,6 +95,43 @@ fn a_warm_verifier_judges_dates_and_revocation_anew() {
     let outdated = report(good().status(TcbStatus::OutOfDate, &[]));
     refused(judge(&verifier, &outdated, now()), VerifyErrorKind::Policy, "OutOfDate");
     judge(&verifier, &good_report, now()).unwrap();
+}
+
+/// A server chooses what it staples: a list that is older than one that the client knows takes nothing back.
+#[test]
+fn what_a_list_has_revoked_stays_revoked_whatever_list_is_stapled() {
+    let later = UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 3600);
+    let stapled = |td: &SimulatedTd, spec| SimProvider::new(td.clone()).stapling(spec).make(&DATA);
+    for newer in [good().revoke_pck(), good().revoke_ca(), good().revoke_root()] {
+        let verifier = verifier();
+        judge(&verifier, &stapled(&td(), good()), now()).unwrap();
+        refused(judge(&verifier, &stapled(&td(), newer.issued_at(later)), now()), VerifyErrorKind::Revoked, "CRL");
+        refused(judge(&verifier, &stapled(&td(), good()), now()), VerifyErrorKind::Revoked, "CRL");
+    }
+
+    let verifier = verifier();
+    refused(
+        judge(&verifier, &stapled(&td(), good().issued_at(later).revoke_pck()), now()),
+        VerifyErrorKind::Revoked,
+        "CRL",
+    );
+    let mut other = td();
+    other.platform.serial += 1;
+    judge(&verifier, &stapled(&other, good()), now()).expect("an older list will do for who is on none");
+}
+
+/// Only lists that Intel signed and that hold now are remembered.
+#[test]
+fn a_list_that_intel_did_not_sign_revokes_nothing() {
+    let verifier = verifier();
+    let mut forged = good().issued_at(now() - Duration::from_secs(3600)).revoke_pck().build();
+    let end = forged.pck_crl.len() - 1;
+    forged.pck_crl[end] ^= 1;
+    let forged = Report::new(Tee::TDX, td().quote(&DATA)).with_collateral(forged.to_json());
+    refused(judge(&verifier, &forged, now()), VerifyErrorKind::Endorsement, "CRL");
+    let future = SimProvider::new(td()).stapling(good().issued_at(now() + Duration::from_secs(1)).revoke_pck());
+    refused(judge(&verifier, &future.make(&DATA), now()), VerifyErrorKind::Endorsement, "CRL");
+    judge(&verifier, &SimProvider::new(td()).stapling(good()).make(&DATA), now()).unwrap();
 }
 
 #[derive(Debug)]

@@ -105,6 +105,19 @@ fn a_td_launched_before_an_update_should_be_relaunched() {
     refused(verify(&td, good()), VerifyErrorKind::Mismatch, "no TCB level");
 }
 
+/// The better of two statuses never hides the worse.
+#[test]
+fn a_td_whose_present_tcb_is_out_of_date_is_out_of_date_however_it_was_launched() {
+    let mut td = td().with_format(QuoteFormat::V5Td15);
+    td.report.td15.as_mut().unwrap().tee_tcb_svn_2[2] = 2;
+    let advised = |info: &mut serde_json::Value| info["tcbLevels"][1]["advisoryIDs"] = json!(["INTEL-SA-00002"]);
+    let found = "found OutOfDate with [\"INTEL-SA-00002\"]";
+    refused(verify(&td, good().edit_tcb_info(advised)), VerifyErrorKind::Policy, found);
+    let configuration = good().status(TcbStatus::ConfigurationNeeded, &["INTEL-SA-00001"]).edit_tcb_info(advised);
+    let found = "found OutOfDateConfigurationNeeded with [\"INTEL-SA-00001\", \"INTEL-SA-00002\"]";
+    refused(verify(&td, configuration), VerifyErrorKind::Policy, found);
+}
+
 #[test]
 fn a_td_whose_present_tcb_is_revoked_is_refused() {
     let mut td = td().with_format(QuoteFormat::V5Td15);
@@ -169,4 +182,24 @@ fn a_new_policy_holds_from_then_on_and_changes_the_revision() {
     verifier.set_policy(TdxPolicy::pin([1; 48]));
     assert_ne!(verifier.revision(), before);
     refused(judge(&verifier, &report, now()), VerifyErrorKind::Policy, "mrtd");
+}
+
+/// What a policy accepts until a day is not believed past that day.
+#[test]
+fn what_is_accepted_for_a_while_is_believed_no_longer() {
+    let outdated = || good().status(TcbStatus::OutOfDate, &["INTEL-SA-00001"]);
+    let report = SimProvider::new(td()).stapling(outdated()).make(&DATA);
+    let valid_until = |ends: &[u64]| {
+        let policy = ends.iter().fold(TdxPolicy::pin(MRTD), |policy, end| {
+            let status = AcceptedStatus::new(TcbStatus::OutOfDate, ["INTEL-SA-00001"]);
+            policy.accept(status.until(now() + Duration::from_secs(*end)))
+        });
+        let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new());
+        let claims = judge(&verifier, &report, now()).unwrap();
+        assert_eq!(claims.details::<TdxDetails>().map(|details| details.valid_until), claims.valid_until());
+        claims.valid_until().unwrap().duration_since(now()).unwrap().as_secs()
+    };
+    assert_eq!(valid_until(&[60]), 60);
+    assert_eq!(valid_until(&[60, 90]), 90, "the entry that accepts it longest counts");
+    assert_eq!(valid_until(&[40 * 86_400]), 29 * 86_400, "the collateral ends first");
 }

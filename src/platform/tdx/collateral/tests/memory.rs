@@ -225,3 +225,66 @@ async fn a_floor_that_rises_is_met_by_newer_collateral_and_told_with_all_other_r
     verifier.set_policy(TdxPolicy::pin([1; 48]).min_tcb_evaluation_data_number(19));
     verifier.verify(&report, issued()).await.unwrap();
 }
+
+/// A verifier that takes collateral from this memory, and quotes of two machines of one kind.
+fn two_machines(memory: &Arc<MemoryCollateral<Scripted>>) -> (TdxVerifier, Report, Report) {
+    let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new())
+        .collateral_source(Arc::clone(memory));
+    let mut other = td();
+    other.platform.serial += 1;
+    let quote = |td: &SimulatedTd| Report::new(Tee::TDX, td.quote(&[7; 64]));
+    (verifier, quote(&td()), quote(&other))
+}
+
+/// Newer collateral is Intel's whomever it refuses: a machine that it refuses cannot have it thrown away.
+#[tokio::test]
+async fn a_machine_that_newer_collateral_revokes_is_not_judged_by_the_older() {
+    let memory = memory(Ok(spec()));
+    let (verifier, revoked, other) = two_machines(&memory);
+    verifier.verify(&revoked, issued()).await.unwrap();
+    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).revoke_pck()));
+    memory.prefetch(&CollateralRequest::new(id(), issued() + DAY, &dated)).await.unwrap();
+    for _ in 0..2 {
+        let error = verifier.verify(&revoked, issued() + DAY).await.unwrap_err();
+        assert_eq!(error.kind(), VerifyErrorKind::Revoked, "{error}");
+    }
+    let claims = verifier.verify(&other, issued() + DAY).await.unwrap();
+    assert_eq!(claims.valid_until(), Some(issued() + 31 * DAY));
+    assert_eq!(asked(&memory), 2);
+}
+
+#[tokio::test]
+async fn a_machine_that_collateral_refuses_takes_it_from_no_other() {
+    let clock = ManualClock::new();
+    let memory = Arc::new(MemoryCollateral::new(Scripted::new(Ok(spec()))).with_clock(clock.clone()));
+    let (verifier, good, _) = two_machines(&memory);
+    let mut unsupported = td();
+    unsupported.platform.pck.cpu_svn = [0; 16];
+    let unsupported = Report::new(Tee::TDX, unsupported.quote(&[7; 64]));
+    verifier.verify(&good, issued()).await.unwrap();
+    for answer in [Err(EndorsementErrorKind::Unavailable), Ok(spec())] {
+        clock.advance(Duration::from_secs(60));
+        memory.get_ref().set(answer);
+        let before = asked(&memory);
+        for _ in 0..3 {
+            let error = verifier.verify(&unsupported, issued()).await.unwrap_err();
+            assert_eq!(error.kind(), VerifyErrorKind::Mismatch, "{error}");
+            verifier.verify(&good, issued()).await.unwrap();
+        }
+        assert_eq!(asked(&memory), before + 1, "newer collateral may know better, and is not asked for at once again");
+    }
+}
+
+#[tokio::test]
+async fn a_module_that_the_collateral_at_hand_does_not_know_has_newer_collateral_fetched() {
+    let memory = memory(Ok(spec()));
+    let (verifier, known, _) = two_machines(&memory);
+    verifier.verify(&known, issued()).await.unwrap();
+    let mut updated = td();
+    updated.report.tee_tcb_svn[1] = 2;
+    let updated = Report::new(Tee::TDX, updated.quote(&[7; 64]));
+    let second = |info: &mut serde_json::Value| info["tdxModuleIdentities"][0]["id"] = "TDX_02".into();
+    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).edit_tcb_info(second)));
+    verifier.verify(&updated, issued() + DAY).await.unwrap();
+    assert_eq!(asked(&memory), 2);
+}
