@@ -18,8 +18,10 @@ use tower_service::Service;
 use super::transport::AttestedTransport;
 use crate::crypto::SigningKey;
 use crate::error::BoxError;
+#[cfg(feature = "seal")]
+use crate::protocol::Suite;
 use crate::protocol::{
-    ATTESTATION_REPORT, BatchTree, CMW_JSON, ChannelBinding, Evidence, EvidenceStatement, KeyDocument,
+    ATTESTATION_REPORT, BatchTree, CMW_JSON, ChannelBinding, Evidence, EvidenceStatement, KeyConfig, KeyDocument,
     KeyDocumentFields, KeysDigest, Nonce, NonceHeader, ReportHeader, ResponseStatement, Target, WELL_KNOWN_PATH,
 };
 use crate::report::{Platform, Report};
@@ -40,6 +42,17 @@ impl Keys {
     }
 
     pub(super) fn with_config(seed: u8, config: Option<[u8; 32]>) -> Arc<Self> {
+        Self::built(seed, config, None)
+    }
+
+    /// Keys that requests can be sealed to.
+    #[cfg(feature = "seal")]
+    pub(super) fn with_seal(seed: u8) -> Arc<Self> {
+        let seal = KeyConfig { id: seed, public: [seed; 32], suites: vec![Suite::AES_128_GCM] };
+        Self::built(seed, Some(CONFIG), Some(seal))
+    }
+
+    fn built(seed: u8, config: Option<[u8; 32]>, seal: Option<KeyConfig>) -> Arc<Self> {
         let sign = SigningKey::from_seed(&[seed; 32]);
         let names = vec![NAME.to_owned()];
         let fields = KeyDocumentFields {
@@ -48,7 +61,7 @@ impl Keys {
             names,
             sign: sign.public_key(),
             config,
-            seal: None,
+            seal,
             route: None,
         };
         Arc::new(Self { document: KeyDocument::build(fields).unwrap(), sign })

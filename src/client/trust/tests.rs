@@ -151,6 +151,13 @@ fn renewed_evidence_counts_from_its_own_nonce_and_older_never_replaces_newer() {
 }
 
 #[test]
+fn of_two_verdicts_on_one_nonces_moment_the_later_counts() {
+    let (trust, origin) = trusting(&[1]);
+    trust.trust(&origin, &verified(&Keys::new(1), at(MINUTE), Some(at(3 * MINUTE).wall)), 0);
+    assert!(!believes(&trust, &origin, 1, at(3 * MINUTE)));
+}
+
+#[test]
 fn have_lists_eight_keys_the_most_recently_used_first() {
     let (trust, origin) = trusting(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     trust.used(&origin, &Keys::new(2).digest());
@@ -182,6 +189,62 @@ fn the_1025th_origin_pushes_out_the_least_recently_used() {
     assert!(!trust.draw(&origin("h0"), at(MINUTE), 0).is_empty());
     assert!(trust.draw(&origin("h1"), at(MINUTE), 0).is_empty());
     assert!(trust.state(0).origins.len() <= MAX_ORIGINS);
+}
+
+#[test]
+fn asking_for_evidence_of_an_origin_is_using_it() {
+    let trust = Trust::new(AGE);
+    let keys = verified(&Keys::new(1), at(MINUTE), None);
+    let origins: Vec<Origin> = (0..MAX_ORIGINS).map(|number| origin(&format!("h{number}"))).collect();
+    origins.iter().for_each(|origin| trust.trust(origin, &keys, 0));
+    origins.iter().rev().for_each(|origin| drop(trust.draw(origin, at(MINUTE), 0)));
+    trust.trust(&origin("new"), &keys, 0);
+    let gone: Vec<&Origin> = origins.iter().filter(|origin| trust.any(origin, at(MINUTE), 0).is_none()).collect();
+    assert_eq!(gone, [&origins[MAX_ORIGINS - 1]], "the first that was drawn for");
+}
+
+#[test]
+fn what_is_remembered_is_counted() {
+    let (trust, _) = trusting(&[1, 2, 3]);
+    trust.trust(&origin("b"), &verified(&Keys::new(1), at(MINUTE), None), 0);
+    assert_eq!(trust.stats(), TrustStats { origins: 2, keys: 4 });
+    assert_eq!(Trust::new(AGE).stats(), TrustStats::default());
+}
+
+#[test]
+fn an_origin_is_attested_as_its_transport_said_last() {
+    let (trust, known) = trusting(&[1]);
+    for origin in [known, origin("b")] {
+        assert!(!trust.attested(&origin));
+        trust.note_transport(&origin, true);
+        assert!(trust.attested(&origin) && trust.draw(&origin, at(MINUTE), 0).attested);
+        trust.note_transport(&origin, false);
+        assert!(!trust.attested(&origin));
+    }
+    assert!(!trust.attested(&origin("c")));
+}
+
+#[cfg(feature = "seal")]
+#[test]
+fn requests_are_sealed_to_the_key_used_last_that_has_one() {
+    let (trust, origin) = trusting(&[1]);
+    assert!(trust.draw(&origin, at(MINUTE), 0).sealable().is_none());
+    for keys in [Keys::with_seal(2), Keys::with_seal(3), Keys::new(4)] {
+        trust.trust(&origin, &verified(&keys, at(MINUTE), None), 0);
+    }
+    let sealed_to = || trust.draw(&origin, at(MINUTE), 0).sealable().map(|keys| *keys.digest());
+    assert_eq!(sealed_to(), Some(Keys::with_seal(3).digest()));
+    trust.used(&origin, &Keys::with_seal(2).digest());
+    assert_eq!(sealed_to(), Some(Keys::with_seal(2).digest()));
+}
+
+#[cfg(feature = "seal")]
+#[test]
+fn keys_that_are_forgotten_are_believed_no_longer_and_others_are() {
+    let (trust, origin) = trusting(&[1, 2]);
+    trust.forget(&origin, &Keys::new(1).digest());
+    assert!(!believes(&trust, &origin, 1, at(MINUTE)));
+    assert!(believes(&trust, &origin, 2, at(MINUTE)));
 }
 
 #[test]

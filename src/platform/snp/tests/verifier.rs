@@ -120,6 +120,27 @@ async fn a_renewed_list_counts_at_once_and_changes_the_revision_if_it_is_new() {
     assert!(verifier.renew_crl(Product::Genoa, &list(&[], 0), now() + days(2)).is_err(), "a list that has ended");
 }
 
+#[test]
+fn a_renewed_list_holds_from_its_first_second_to_before_its_next_update() {
+    let (from, until, second) = (now() - days(1), now() + days(1), Duration::from_secs(1));
+    let list = SimulatedAmd::new().crl(Product::Genoa, &[], from, until);
+    for (time, accepted) in [(from - second, false), (from, true), (until - second, true), (until, false)] {
+        let verdict = verifier().renew_crl(Product::Genoa, &list, time);
+        assert_eq!(verdict.is_ok(), accepted, "{time:?}: {verdict:?}");
+        assert!(accepted || verdict.is_err_and(|error| error.to_string().contains("does not hold now")));
+    }
+}
+
+#[tokio::test]
+async fn a_list_corrected_within_the_second_of_the_one_before_replaces_it() {
+    let verifier = verifier();
+    let list =
+        |revoked: &[Authority]| SimulatedAmd::new().crl(Product::Genoa, revoked, now() - days(1), now() + days(1));
+    verifier.renew_crl(Product::Genoa, &list(&[]), now()).unwrap();
+    verifier.renew_crl(Product::Genoa, &list(&[Authority::Ask]), now()).unwrap();
+    assert_eq!(verify(&verifier, &report(&genoa())).await.unwrap_err(), VerifyErrorKind::Revoked);
+}
+
 #[tokio::test]
 async fn other_platforms_are_refused() {
     assert_eq!(verifier().platforms(), [Platform::SNP]);
