@@ -192,6 +192,11 @@ mod tests {
         (0..count).map(|n| crypto::sha384(&[&n.to_be_bytes()])).collect()
     }
 
+    #[test]
+    fn debug_shows_the_size_alone() {
+        assert_eq!(format!("{:?}", BatchTree::new(leaves(3)).unwrap()), "BatchTree { size: 3, .. }");
+    }
+
     /// RFC 9162, section 2.1.1, as it is written there.
     fn root_by_definition(leaves: &[Leaf]) -> Leaf {
         match leaves {

@@ -308,6 +308,11 @@ mod tests {
     }
 
     #[test]
+    fn a_binding_is_the_exporters_bytes() {
+        assert_eq!(ChannelBinding::from_tls_exporter([0x22; 32]).as_bytes(), &[0x22; 32]);
+    }
+
+    #[test]
     fn targets_are_the_bytes_on_the_wire() {
         for (uri, expected) in [
             ("/", "/"),
@@ -368,5 +373,8 @@ mod tests {
         };
         let shown = format!("{statement:?}");
         assert!(!shown.contains("secret") && !shown.contains("17") && !shown.contains("34"), "{shown}");
+        for part in ["Nonce(..)", "ChannelBinding(..)", "Target(..)", "KeysDigest(3333"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 }

@@ -182,6 +182,24 @@ fn labels_of_other_types_are_refused() {
 }
 
 #[test]
+fn a_label_that_occurs_twice_is_named() {
+    for (label, shown) in [("00", "0"), ("20", "-1"), ("26", "-7"), ("3bffffffffffffffff", "-18446744073709551616")] {
+        let twice = vec![(hex::decode(label).unwrap(), vec![0]); 2];
+        assert_eq!(decode(&[entries(), twice].concat()), Err(EvidenceError::Repeated(shown.into())));
+    }
+    let twice = vec![(text("later"), vec![0]); 2];
+    assert_eq!(decode(&[entries(), twice].concat()), Err(EvidenceError::Repeated("\"later\"".into())));
+}
+
+#[test]
+fn json_that_is_no_object_is_told_so() {
+    for json in ["[]", "1", "\"x\"", "null"] {
+        let error = Evidence::from_json(json.as_bytes(), &Platform::KNOWN).unwrap_err();
+        assert!(error.to_string().contains("expected an object"), "{error}");
+    }
+}
+
+#[test]
 fn a_third_element_is_ignored_whatever_it_is_and_a_fourth_refused() {
     let media_type = "application/pkix-cert";
     let vek = sample().report.vek().unwrap().clone();

@@ -260,6 +260,13 @@ fn errors_and_debug_show_no_nonce() {
 }
 
 #[test]
+fn debug_shows_how_long_evidence_is_and_not_the_signature() {
+    let shown = format!("{:?}", ReportHeader { evidence: Some(Bytes::from_static(&[7; 300])), ..plain() });
+    assert!(shown.contains("KeysDigest(") && shown.contains("Some(300)"), "{shown}");
+    assert!(!shown.contains("sig"), "{shown}");
+}
+
+#[test]
 fn a_long_name_in_an_error_is_cut() {
     let key = "k".repeat(1000);
     let error = nonce(&format!(";{key};{key}")).unwrap_err();

@@ -38,6 +38,25 @@ fn a_quote_that_is_not_exactly_one_is_refused() {
     let mut report = vec![0; 1024];
     report[0] = 0x81;
     assert_eq!(parse(report), Err(QuoteError::TdReport));
+    for other in [vec![0; 1024], vec![0x81, 0, 0]] {
+        assert_ne!(parse(other), Err(QuoteError::TdReport));
+    }
+    for (length, too_long) in [(32 * 1024, false), (32 * 1024 + 1, true)] {
+        let mut longer = quote.clone();
+        longer.resize(length, 0);
+        assert_eq!(parse(longer) == Err(QuoteError::TooLong(length)), too_long, "{length}");
+    }
+}
+
+#[test]
+fn a_quote_shows_its_version_and_the_chain_that_certifies_the_enclave() {
+    for (format, version) in [(QuoteFormat::V4, 4), (QuoteFormat::V5Td10, 5), (QuoteFormat::V5Td15, 5)] {
+        let bytes = Bytes::from(td().with_format(format).quote(&DATA));
+        let quote = Quote::parse(&bytes).unwrap();
+        assert_eq!(quote.version(), version);
+        assert!(quote.pck_chain().starts_with(b"-----BEGIN CERTIFICATE-----"));
+        assert_eq!(Quote::declared_len(&bytes), Some(bytes.len()));
+    }
 }
 
 #[test]

@@ -265,3 +265,24 @@ fn wrong_type(label: &'static str, expected: &'static str, found: Head) -> Evide
     };
     EvidenceError::WrongType { label, expected, found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_written_in_the_fewest_bytes() {
+        for (length, expected) in [
+            (0, &[0x40][..]),
+            (23, &[0x57]),
+            (24, &[0x58, 24]),
+            (0xff, &[0x58, 0xff]),
+            (0x100, &[0x59, 1, 0]),
+            (0xffff, &[0x59, 0xff, 0xff]),
+            (0x1_0000, &[0x5a, 0, 1, 0, 0]),
+            (0xffff_ffff, &[0x5a, 0xff, 0xff, 0xff, 0xff]),
+        ] {
+            assert_eq!(head(BYTES, length), expected, "{length}");
+        }
+    }
+}
