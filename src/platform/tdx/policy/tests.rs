@@ -152,6 +152,34 @@ fn the_defaults_refuse_what_is_weak() {
 }
 
 #[test]
+fn the_defaults_allow_the_bits_that_are_known_and_weaken_nothing() {
+    let mut td = td();
+    for bit in [16, 27, 30, 31, 63] {
+        td.body.td_attributes = SEPT_VE_DISABLE | 1 << bit;
+        judge(&pinned(), &td).unwrap();
+    }
+    for bit in 0..64 {
+        td.body.td_attributes = SEPT_VE_DISABLE;
+        td.body.xfam = 0x3 | 1 << bit;
+        let known = matches!(bit, 0..=2 | 5..=9 | 11 | 12 | 14 | 15 | 17 | 18);
+        assert_eq!(judge(&pinned(), &td).is_ok(), known, "XFAM {bit}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_bits_that_are_wrong() {
+    let mut td = td();
+    td.body.td_attributes = 1 << 63 | 1 << 29 | 1;
+    let error = judge(&pinned(), &td).unwrap_err();
+    let rule = &error.failed_rules()[0];
+    assert_eq!((&*rule.expected, &*rule.found), ("bits set [28], bits clear [0, 29]", "0x8000000020000001"));
+    td.body.td_attributes = SEPT_VE_DISABLE | 1;
+    assert_eq!(judge(&pinned(), &td).unwrap_err().failed_rules()[0].expected, "bits set [], bits clear [0]");
+    td.body.td_attributes = 0;
+    assert_eq!(judge(&pinned(), &td).unwrap_err().failed_rules()[0].expected, "bits set [28], bits clear []");
+}
+
+#[test]
 fn a_td_under_debug_cannot_be_allowed() {
     let mut td = td();
     for bit in 0..8 {

@@ -20,6 +20,24 @@ fn every_format_is_accepted_and_its_claims_are_what_was_signed() {
 }
 
 #[test]
+fn a_judgement_says_what_each_rule_asks_for_whether_it_holds_or_not() {
+    let claims = verify(&td(), good()).unwrap();
+    let details = claims.details::<TdxDetails>().unwrap();
+    let outcome = |policy: TdxPolicy, rule: &str| {
+        let judgement = policy.judge(details, now()).unwrap();
+        let outcome = judgement.rules().iter().find(|outcome| outcome.rule == rule).unwrap();
+        (outcome.passed, outcome.expected.clone())
+    };
+    let strict = TdxPolicy::pin(MRTD);
+    let holds = outcome(strict.clone().xfam(0b11, 1 << 4 | 1 << 63), "xfam");
+    assert_eq!(holds, (true, "bits set [0, 1], bits clear [4, 63]".to_owned()));
+    let fails = outcome(strict.clone().xfam(1 << 40, 0), "xfam");
+    assert_eq!(fails, (false, "bits set [40], bits clear []".to_owned()));
+    let fails = outcome(strict.xfam(0, 1), "xfam");
+    assert_eq!(fails, (false, "bits set [], bits clear [0]".to_owned()));
+}
+
+#[test]
 fn a_verifier_of_real_hardware_refuses_every_simulated_quote() {
     for format in [QuoteFormat::V4, QuoteFormat::V5Td10, QuoteFormat::V5Td15] {
         let report = SimProvider::new(td().with_format(format)).stapling(good()).make(&DATA);

@@ -200,6 +200,7 @@ mod tests {
         assert_eq!(text(b"\x7f\x61a\x41b\xff"), Err(Malformed::At(3)));
         assert_eq!(text(b"\x7f\x7f\x61a\xff\xff"), Err(Malformed::At(1)));
         assert_eq!(bytes(b"\x5f\x61a\xff"), Err(Malformed::At(1)));
+        assert_eq!(bytes(b"\x5f\x41\x01\x61a\xff"), Err(Malformed::At(3)));
         assert_eq!(text(b"\x62\xc3\x28"), Err(Malformed::At(1)));
         // A character may not be split between pieces.
         assert_eq!(text(b"\x7f\x61\xc3\x61\xa9\xff"), Err(Malformed::At(2)));

@@ -144,6 +144,12 @@ fn json_of_another_shape_is_refused_with_the_entry() {
         let refusal = refused(&json, &format!("measurement list: {entry}: "));
         assert!(matches!(refusal, InvalidMeasurementList::Json { .. }), "{json}: {refusal}");
     }
-    let long = format!("{good}{}", " ".repeat(MAX_LIST_LEN));
-    assert!(matches!(refused(&long, "at most 1048576 bytes"), InvalidMeasurementList::TooLong(_)));
+    let registers = good.replacen("\"measurements\"", "\"measurements\": 3, \"x\"", 1);
+    refused(&registers, "expected an object of registers");
+    let long = format!("{good}{}", " ".repeat(1024 * 1024 - good.len()));
+    assert!(MeasurementList::from_json(&long).is_ok());
+    assert!(matches!(
+        refused(&format!("{long} "), "at most 1048576 bytes"),
+        InvalidMeasurementList::TooLong(1_048_577)
+    ));
 }
