@@ -4,13 +4,16 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::response::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_attest::mock::{MockTee, MockVerifier};
-use tower_attest::protocol::{ATTESTATION_REPORT, BatchProof, Evidence, ReportHeader, WELL_KNOWN_PATH};
+use tower_attest::protocol::{
+    ATTESTATION_NONCE, ATTESTATION_REPORT, BatchProof, Evidence, ReportHeader, WELL_KNOWN_PATH,
+};
 use tower_attest::{AttestError, AttestLayer, Attester, Mode, Observation, Platform, ReportLayer, VerifiedReport};
 
 use super::edit::edit;
@@ -29,21 +32,27 @@ static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| {
     Mutex::new(World { runtime, server, verifier: Arc::new(tee.verifier()) })
 });
 
-/// What may be changed: a head's report field, the endpoint's body, a status.
+/// What may be changed: a head's report field, the endpoint's body, a status. Or a field is added.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Field,
     Evidence,
     Status,
+    Line,
 }
 
+/// Fields that are added: the first makes two reports, the others mean nothing beside one.
+static ADDED: [HeaderName; 4] =
+    [ATTESTATION_REPORT, HeaderName::from_static("grpc-status"), RETRY_AFTER, ATTESTATION_NONCE];
+
 /// The first byte says whether the client asks before it sends, whether the endpoint's or the application's answer is
-/// changed, and which part; the rest how. Unchanged the answer is verified; changed it is refused, or says the same.
+/// changed, and which part, or whether a field is added; the rest how. Unchanged the answer is verified; changed it is refused, or says the same.
 pub fn response_head(data: &[u8]) {
     let Some((what, script)) = data.split_first() else { return };
     let mode = if what & 1 == 0 { Mode::Required } else { Mode::Optional };
     let endpoint = what & 2 == 0;
-    let part = [Part::Field, Part::Evidence, Part::Status][usize::from(what >> 2) % 3];
+    let changed = [Part::Field, Part::Evidence, Part::Status][usize::from(what >> 2) % 3];
+    let part = if what & 0x40 == 0 { changed } else { Part::Line };
     let world = WORLD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let lies = Arc::new(Mutex::new(false));
     let (script, told) = (script.to_vec(), Arc::clone(&lies));
@@ -122,6 +131,14 @@ fn change(part: Part, script: &[u8], head: &mut Parts, body: &mut Bytes) -> bool
                 head.status = StatusCode::from_u16(status).expect("200 to 599");
             }
             head.status != before
+        }
+        Part::Line => {
+            let Some((name, value)) = script.split_first() else { return false };
+            let (name, Ok(value)) = (&ADDED[usize::from(*name) % 4], HeaderValue::from_bytes(value)) else {
+                return false;
+            };
+            head.headers.append(name, value);
+            *name == ATTESTATION_REPORT
         }
     }
 }

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue};
 use tower_attest::Platform;
 use tower_attest::protocol::{
-    ATTESTATION_NONCE, ATTESTATION_REPORT, BatchProof, BatchTree, Evidence, KeyDocument, KeysDigest, MAX_BATCH,
-    MAX_HAVE, NonceHeader, ReportHeader, report_data,
+    ATTESTATION_KEYS, ATTESTATION_NONCE, ATTESTATION_REPORT, BatchProof, BatchTree, Evidence, KeyConfig, KeyDocument,
+    KeysDigest, KeysHeader, MAX_BATCH, MAX_HAVE, NonceHeader, ReportHeader, report_data,
 };
 
 /// `Attestation-Nonce`: round trip, and the same verdict through a header map.
@@ -32,6 +32,30 @@ pub fn report_header(data: &[u8]) {
     }
     match parsed {
         Ok(header) => assert_eq!(ReportHeader::parse(header.to_value().as_bytes()), Ok(header)),
+        Err(error) => says_why(&error),
+    }
+}
+
+/// `Attestation-Keys`: round trip, and the same verdict through a header map.
+pub fn keys_header(data: &[u8]) {
+    let parsed = KeysHeader::parse(data);
+    if let Ok(value) = HeaderValue::from_bytes(data) {
+        let headers = HeaderMap::from_iter([(ATTESTATION_KEYS, value)]);
+        assert_eq!(KeysHeader::from_headers(&headers), parsed.clone().map(Some));
+    }
+    match parsed {
+        Ok(header) => assert_eq!(KeysHeader::parse(header.to_value().as_bytes()), Ok(header)),
+        Err(error) => says_why(&error),
+    }
+}
+
+/// The key to seal to: the same bytes again, and at least one suite.
+pub fn key_config(data: &[u8]) {
+    match KeyConfig::parse(data) {
+        Ok(config) => {
+            assert_eq!(config.encode(), data);
+            assert!(!config.suites.is_empty());
+        }
         Err(error) => says_why(&error),
     }
 }

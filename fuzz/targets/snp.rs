@@ -60,12 +60,12 @@ pub fn revocation_list(product: Product) -> Vec<u8> {
     SimulatedAmd::new().crl(product, &[Authority::Asvk], now() - month, now() + month)
 }
 
-fn made_by(guest: SimulatedGuest) -> Report {
+pub(super) fn made_by(guest: SimulatedGuest) -> Report {
     SimProvider::new(guest).make(&[0x5a; 64])
 }
 
 /// Within the dates of everything that the simulator issues.
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)
 }
 
@@ -208,7 +208,8 @@ fn signed_part(der: &[u8]) -> &[u8] {
     &der[4..8 + length]
 }
 
-fn issued(certificate: &[u8]) -> bool {
+/// Whether it holds the body of a certificate that the simulator signed for one of the guests.
+pub(super) fn issued(certificate: &[u8]) -> bool {
     let veks = WORLD.reports.iter().filter_map(Report::vek);
     veks.into_iter().any(|vek| holds(certificate, signed_part(vek)))
 }

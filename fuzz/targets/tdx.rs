@@ -46,7 +46,7 @@ fn made_by(mr_td: [u8; 48], format: QuoteFormat) -> Report {
 }
 
 /// The second of January 2026, a day after the simulator's collateral was issued.
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 86_400)
 }
 
@@ -123,6 +123,19 @@ pub fn tdx_genuine(data: &[u8]) {
         }
     }
     assert!(WORLD.intel.check(&report, now()).is_err(), "Intel signed it?");
+}
+
+/// Whether this collateral makes a good quote genuine: if so, it says what was signed.
+pub(super) fn vouches(collateral: &Collateral) -> bool {
+    let report = WORLD.reports[0].clone().with_collateral(collateral.to_json());
+    match WORLD.simulator.check(&report, now()) {
+        Ok(details) => assert_signed(&report, &WORLD.reports[0], &details.td_report),
+        Err(error) => {
+            says_why(&error);
+            return false;
+        }
+    }
+    true
 }
 
 /// A policy file: what is accepted never accepts a TD that it does not name.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions)]
 #![allow(unreachable_pub, reason = "in fuzz/ the targets are a library")]
 
+mod heads;
+mod messages;
 mod seeds;
 #[path = "../../fuzz/targets/mod.rs"]
 mod targets;

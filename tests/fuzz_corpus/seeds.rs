@@ -6,12 +6,13 @@ use tower_attest::snp::sim::{SimProvider, SimulatedAmd, SimulatedGuest};
 use tower_attest::snp::{CertTable, Product};
 
 use super::targets::{revocation_list, tdx_formats};
+use super::{heads, messages};
 
-type Seed = (&'static str, String, Vec<u8>);
+pub(super) type Seed = (&'static str, String, Vec<u8>);
 
 /// Target, name and bytes of every seed.
 pub(super) fn all() -> Vec<Seed> {
-    [protocol(), snp(), tdx(), scripts(), policies(), lists(), event_logs()].concat()
+    [protocol(), snp(), tdx(), scripts(), policies(), lists(), event_logs(), messages::all(), heads::all()].concat()
 }
 
 fn protocol() -> Vec<Seed> {
@@ -26,7 +27,10 @@ fn protocol() -> Vec<Seed> {
         };
         add("nonce_header", texts(&vectors["nonce_header"], "value"), 40);
         add("report_header", texts(&vectors["report_header"], "value"), 20);
-        add("key_document", texts(&vectors["keys"], "document"), 20);
+        let documents = [texts(&vectors["seal"], "document"), texts(&vectors["keys"], "document")].concat();
+        add("key_document", documents, 70);
+        add("keys_header", texts(&vectors["keys_header"], "value"), 20);
+        add("key_config", hexes(&vectors["seal"], "seal"), 10);
         add("evidence_json", texts(&vectors["cmw"], "json"), 12);
         add("evidence_cbor", hexes(&vectors["cmw"], "cbor"), 12);
         add("batch_proof", [hexes(&vectors["batch"], "proof"), hexes(&vectors["batch_refused"], "proof")].concat(), 30);
@@ -140,6 +144,10 @@ fn scripts() -> Vec<Seed> {
             let [high, low] = u16::try_from(at).unwrap().to_be_bytes();
             seeds.push(("response_head", format!("changed-{what}-{step}"), vec![what, step, high, low, value]));
         }
+    }
+    for (number, (name, value)) in [(0, "v=1"), (1, "14"), (2, "120"), (3, ":AAAA:")].into_iter().enumerate() {
+        let added = [&[0x40 | u8::try_from(number).unwrap(), name], value.as_bytes()].concat();
+        seeds.push(("response_head", format!("added-{number}"), added));
     }
     for what in 0..8 {
         seeds.push(("sealed_exchange", format!("unchanged-{what}"), vec![what]));

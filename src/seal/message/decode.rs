@@ -209,8 +209,10 @@ fn request_line(method: &[u8], scheme: &[u8], authority: &[u8], path: &[u8]) -> 
     if !path.starts_with(b"/") && !asterisk {
         return Err(bad);
     }
+    // A fragment would be left out in silence.
+    let target = PathAndQuery::try_from(path).ok().filter(|target| target.as_str().as_bytes() == path).ok_or(bad)?;
     let mut uri = UriParts::default();
-    uri.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| bad)?);
+    uri.path_and_query = Some(target);
     if scheme.is_empty() {
         return Err(bad);
     }

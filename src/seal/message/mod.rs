@@ -52,7 +52,7 @@ fn is_named_by_connection(fields: &HeaderMap, name: &HeaderName) -> bool {
     fields
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()) && *name != header::TE)
+        // As bytes: what is not ASCII in one option hides none of the others.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()) && *name != header::TE)
 }

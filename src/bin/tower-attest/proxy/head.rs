@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tower_attest::seal::SealedRequest;
@@ -37,8 +37,22 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     headers.remove(EXPECT);
     remove_all(headers, is_lookalike);
+    join_cookies(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// HTTP/2 may cut cookies into lines, each of which an upstream that speaks HTTP/1.1 could take for all (RFC 9113,
+/// section 8.2.3; Binary HTTP as well).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() < 2 {
+        return;
+    }
+    // Values and semicolons are a value.
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -90,9 +104,10 @@ fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// The comma-separated tokens of all lines of a field.
+/// The comma-separated tokens of all lines of a field. What is no text in one of them hides none of the others.
 pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+    let tokens = headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.filter_map(|token| str::from_utf8(token.trim_ascii()).ok())
 }
 
 /// Refuses what cannot be carried, before anything of it is sent.
@@ -136,6 +151,7 @@ fn check_host(request: &Parts) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -165,6 +181,14 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut found);
         assert_eq!(found, headers(&[("trailer", "grpc-status"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn an_option_of_other_bytes_hides_no_field_of_the_connection() {
+        let mut found = headers(&[("x-secret", "1"), ("accept", "*/*")]);
+        found.insert(CONNECTION, HeaderValue::from_bytes(b"cl\x88se, x-secret").unwrap());
+        remove_hop_by_hop(&mut found);
+        assert_eq!(found, headers(&[("accept", "*/*")]));
     }
 
     #[test]
@@ -225,6 +249,66 @@ mod tests {
         ]);
         clean_trailers(&mut found);
         assert_eq!(found, headers(&[("grpc-status", "0")]));
+    }
+
+    #[test]
+    fn cookies_in_lines_become_one() {
+        let mut found = headers(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        clean_request(&mut found);
+        assert_eq!(found, headers(&[("cookie", "a=1; b=2; c=3"), ("x", "y")]));
+    }
+
+    /// Names that matter, as they are and as CGI would read them, others, and lists of them.
+    fn any_fields() -> impl Strategy<Value = HeaderMap> {
+        let reserved = HOP_BY_HOP.into_iter().map(|name| name.as_str().to_owned());
+        let others = ["host", "content-length", "expect", "forwarded", "x-real-ip", "x-forwarded-for", "cookie", "x-a"];
+        let attestation = ["attestation-report", "attestation-result", "x-b", "trailer", "accept"];
+        let names: Vec<String> = reserved.chain(others.into_iter().chain(attestation).map(str::to_owned)).collect();
+        let name = (proptest::sample::select(names), any::<bool>())
+            .prop_map(|(name, cgi)| if cgi { name.replace('-', "_") } else { name });
+        let value = prop_oneof![
+            proptest::collection::vec(name.clone(), 0..4).prop_map(|names| names.join(", ").to_uppercase()),
+            "[ -~]{0,12}",
+            Just("trailers".to_owned()),
+        ];
+        proptest::collection::vec((name, value), 0..12).prop_map(|lines| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                fields.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            fields
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_goes_is_left_whatever_the_fields(fields in any_fields()) {
+            let listed: Vec<String> = tokens(&fields, &CONNECTION).map(str::to_ascii_lowercase).collect();
+            let goes = |name: &HeaderName| HOP_BY_HOP.contains(name) || listed.iter().any(|other| name.as_str() == other);
+            let mut request = fields.clone();
+            clean_request(&mut request);
+            prop_assert!(request.get(TE).is_none_or(|value| value == "trailers"));
+            for name in request.keys().filter(|name| **name != TE) {
+                prop_assert!(!goes(name) && !matches!(*name, CONTENT_LENGTH | EXPECT), "{name}");
+                prop_assert!(!(name.as_str().contains('_') && is_reserved(&hyphened(name))), "{name}");
+            }
+            prop_assert!(request.get_all(COOKIE).iter().count() < 2);
+            let kept = HeaderName::from_static("x-a");
+            prop_assert_eq!(request.get_all(&kept).iter().count(), if goes(&kept) { 0 } else { fields.get_all(&kept).iter().count() });
+
+            let mut trailers = fields.clone();
+            clean_trailers(&mut trailers);
+            for name in trailers.keys() {
+                prop_assert!(!goes(name) && !is_reserved(&hyphened(name)), "{name}");
+            }
+            for cleaned in [clean_request, clean_trailers] {
+                let mut once = fields.clone();
+                cleaned(&mut once);
+                let mut twice = once.clone();
+                cleaned(&mut twice);
+                prop_assert_eq!(once, twice);
+            }
+        }
     }
 
     fn checked(request: http::request::Builder) -> Result<(), StatusCode> {

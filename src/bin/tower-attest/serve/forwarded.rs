@@ -51,6 +51,7 @@ fn insert(request: &mut Parts, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -94,6 +95,17 @@ mod tests {
         for host in ["a\";for=evil", "a b", "a\\b", "user@a", "a/b", ""] {
             let refused = prepared(Request::get("/").header("host", host), "192.0.2.7:1").map(|_| ());
             assert_eq!(refused, Err(StatusCode::BAD_REQUEST), "{host:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_is_refused_or_stands_between_quotes(host in "[!-~]{0,24}") {
+            if let Ok(parts) = prepared(Request::get("/").header("host", &host), "192.0.2.7:1") {
+                let expected = format!("for=192.0.2.7;host=\"{host}\";proto=https");
+                prop_assert_eq!(parts.headers["forwarded"].as_bytes(), expected.as_bytes());
+                prop_assert!(!host.contains(['"', '\\', '@', '/']));
+            }
         }
     }
 }

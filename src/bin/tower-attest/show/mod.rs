@@ -92,6 +92,15 @@ impl Page {
             Format::Json => anstream::println!("{:#}", json::page(self)),
         }
     }
+
+    /// What is printed, without styles.
+    #[cfg(test)]
+    pub(crate) fn plain(&self, format: Format) -> String {
+        match format {
+            Format::Text => anstream::adapter::strip_str(&text::Text(self).to_string()).to_string(),
+            Format::Json => format!("{:#}", json::page(self)),
+        }
+    }
 }
 
 impl Section {

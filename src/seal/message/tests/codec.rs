@@ -212,6 +212,15 @@ fn fields_of_a_connection_are_neither_written_nor_read() {
 }
 
 #[test]
+fn an_option_of_other_bytes_hides_no_field_of_the_connection() {
+    let options = http::HeaderValue::from_bytes(b"cl\x88se, x-hop").unwrap();
+    let request = Request::get("https://a/").header("connection", options).header("x-hop", "1").header("x-end", "1");
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let whole = read_request(&request_head(&parts).unwrap()).unwrap();
+    assert_eq!(whole.fields, [("x-end".to_owned(), "1".to_owned())]);
+}
+
+#[test]
 fn a_relative_target_stays_one() {
     let (parts, ()) = Request::get("/only/path").header("host", "h").body(()).unwrap().into_parts();
     assert_eq!(read_request(&request_head(&parts).unwrap()).unwrap().line, "GET /only/path");
@@ -249,6 +258,7 @@ fn a_request_line_that_is_none_is_refused() {
         ("GET", "https", "a", "x"),
         ("GET", "https", "a", "*"),
         ("GET", "https", "a", "/a b"),
+        ("GET", "https", "a", "/a#b"),
         ("GET", "https", "a", "https://b/"),
     ] {
         assert!(read_request(&raw(method, scheme, authority, path)).is_err(), "{method} {scheme} {authority} {path}");
