@@ -50,6 +50,21 @@ async fn requests_go_out_in_the_form_of_the_protocol_and_to_the_channels_host_al
 }
 
 #[tokio::test]
+async fn a_host_field_of_the_callers_does_not_send_a_request_to_another_host() {
+    let tee = MockTee::new();
+    for alpn in ["h2", "http/1.1"] {
+        let server = Attested::start(&tee).await;
+        let channel = server.builder(&tee).alpn([alpn]).connect().await.unwrap();
+        let request = Request::get("/a").header("host", "elsewhere.example").body(body("")).unwrap();
+        assert_eq!(channel.oneshot(request).await.unwrap().status(), StatusCode::OK);
+        let requests = server.record().requests();
+        let host = requests.last().unwrap().headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+        // Over HTTP/2 it is `:authority` that says it, and nothing beside it.
+        assert!(host.is_none() || Some(host.unwrap().as_str()) == server.server.uri().authority().map(|a| a.as_str()));
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_handed_out_and_not_followed() {
     let tee = MockTee::new();
     let server = Attested::start(&tee).await;

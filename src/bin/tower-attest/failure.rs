@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::show::harmless;
+
 /// What was asked was judged, and refused.
 pub(crate) const REFUSED: u8 = 1;
 /// Nothing could be judged: a flag, a file, the network. clap exits with the same code.
@@ -36,9 +38,14 @@ impl Failure {
         Self::undecided(format_args!("{doing}: {}", chain(error)))
     }
 
+    /// What a far end says may stand in it, and must not steer the terminal.
+    fn shown(&self) -> String {
+        self.message.lines().map(harmless).collect::<Vec<_>>().join("\n")
+    }
+
     /// Prints the message on standard error, in colour where that is a terminal.
     pub(crate) fn report(&self) -> ExitCode {
-        anstream::eprintln!("{ERROR}error:{ERROR:#} {}", self.message);
+        anstream::eprintln!("{ERROR}error:{ERROR:#} {}", self.shown());
         ExitCode::from(self.code)
     }
 }
@@ -68,6 +75,12 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_far_end_says_does_not_steer_the_terminal() {
+        let failure = Failure::undecided("valid for \u{1b}[2J\u{9b}31m\r\u{202e}\nand a line of ours");
+        assert_eq!(failure.shown(), "valid for \\u{1b}[2J\\u{9b}31m\\u{d}\\u{202e}\nand a line of ours");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

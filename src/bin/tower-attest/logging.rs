@@ -4,15 +4,22 @@
 //! of the libraries below it are let through from `info` upwards alone, whatever the filter says, since what they tell
 //! below that is theirs to choose (h2 tells targets that it cannot parse).
 
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 
+use anstyle::Style;
 use clap::{Args, ValueEnum};
 use tracing::Level;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::show::harmless;
 
 /// What is logged, and how.
 #[derive(Debug, Args)]
@@ -52,13 +59,26 @@ impl Logging {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
         let lines = match format(self.log_format, logger, terminal) {
-            Format::Text => lines.boxed(),
+            Format::Text => lines.fmt_fields(debug_fn(field).delimited(" ")).boxed(),
             Format::Json => lines.json().flatten_event(true).boxed(),
         };
         // Parsed before, with the other flags.
         let filter = EnvFilter::new(self.log.as_deref().unwrap_or(default_filter(logger)));
         let bound = filter_fn(|metadata| is_own(metadata.target()) || *metadata.level() <= Level::INFO);
         tracing_subscriber::registry().with(filter).with(bound).with(lines).init();
+    }
+}
+
+/// A field of an event, or its message. What a far end says in an error begins no other line, and does not steer the terminal.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let value = harmless(&format!("{value:?}"));
+    match field.name() {
+        "message" => writer.write_str(&value),
+        name if writer.has_ansi_escapes() => {
+            let (name_style, equals) = (Style::new().italic(), Style::new().dimmed());
+            write!(writer, "{name_style}{name}{name_style:#}{equals}={equals:#}{value}")
+        }
+        name => write!(writer, "{name}={value}"),
     }
 }
 
@@ -94,7 +114,46 @@ fn filter(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What was written, for a look at it afterwards.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_far_end_says_begins_no_line_and_does_not_steer_the_terminal() {
+        for colour in [false, true] {
+            let written = Shared::default();
+            let sink = written.clone();
+            let lines = tracing_subscriber::fmt::layer().with_writer(move || sink.clone()).with_ansi(colour);
+            let lines = lines.fmt_fields(debug_fn(field).delimited(" "));
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                let said = "no\n2026-11-26T00:00:00Z  INFO serving\r\u{1b}[2J\u{9b}2J";
+                tracing::warn!(reason = %said, stage = "policy", "far end not attested: {said}");
+                tracing::warn!(error = &std::io::Error::other(said) as &dyn std::error::Error, "another");
+            });
+            let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(written.lines().count(), 2, "{written}");
+            assert!(!written.contains(['\r', '\u{9b}']) && !written.contains("\u{1b}[2J"), "{written}");
+            assert_eq!(written.contains('\u{1b}'), colour, "{written}");
+            let plain = anstream::adapter::strip_str(&written).to_string();
+            let first = plain.lines().next().unwrap();
+            assert!(first.contains("reason=no\\u{a}2026") && first.ends_with("stage=\"policy\""), "{plain}");
+        }
+    }
 
     #[test]
     fn people_get_text_and_machines_json_unless_something_else_is_said() {

@@ -41,7 +41,8 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<ChannelBody>, BoxError
 /// generated clients. Each response has the [`VerifiedReport`](crate::VerifiedReport) of its connection in its
 /// extensions, of [`Strength::Channel`](crate::Strength::Channel).
 ///
-/// A request without authority goes to the channel's; one that names another is refused. Redirects are not followed.
+/// A request without authority goes to the channel's; one that names another is refused. A `Host` field of the caller's is
+/// replaced. Redirects are not followed.
 /// Where no connection can be had, the error is a boxed [`ChannelError`], and nothing was sent; errors of a request
 /// that was sent are [`hyper::Error`]. A request that was handed to a connection which ended before anything of it was
 /// written, as when the server closes an idle connection, goes to the next one by itself.

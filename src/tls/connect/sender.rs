@@ -48,9 +48,8 @@ impl Sender {
     pub(super) fn send(&mut self, mut request: Request<RequestBody>, authority: &Authority) -> Sent {
         match self {
             Self::Http1(sender) => {
-                if !request.headers().contains_key(header::HOST)
-                    && let Ok(host) = HeaderValue::from_str(authority.as_str())
-                {
+                // In place of the caller's: what was attested is a server of this name.
+                if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
                     request.headers_mut().insert(header::HOST, host);
                 }
                 *request.version_mut() = Version::HTTP_11;

@@ -78,6 +78,31 @@ async fn the_upstream_learns_who_asked_and_nothing_forged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_cannot_mean_well_does_not_reach_the_upstream() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[]);
+    let connect = serve.connect(&[]);
+    let (sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(TcpStream::connect(connect.addr()).await.unwrap()),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender;
+    let request = Request::get(format!("http://{}/", connect.addr()))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("proxy", "http://evil.example");
+    let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = upstream.seen.last();
+    assert!(!seen.contains_key("proxy"), "CGI reads it as HTTP_PROXY");
+    let cookies: Vec<_> = seen.get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2"], "RFC 9113, section 8.2.3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_upstream_forges_does_not_reach_the_client() {
     let upstream = Upstream::start().await;
     let serve = Serve::start(&upstream.url(), &[]);

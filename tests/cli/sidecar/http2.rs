@@ -111,7 +111,7 @@ async fn an_endless_header_block_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preface_that_does_not_come_is_not_waited_for() {
     let (_upstream, serve, connect) = sidecars(&["--header-timeout", "2s"]).await;
-    for bytes in [&b""[..], b"PRI * HTT"] {
+    for bytes in [&b""[..], b"PRI * HTT", b"PRI * HTTP/2.0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
         both(&serve, &connect, bytes).await;
     }
 }

@@ -13,6 +13,7 @@ mod refusals;
 mod reload;
 mod restart;
 mod sealed;
+mod stalls;
 pub(crate) mod support;
 mod systemd;
 pub(crate) mod upstream;

@@ -155,6 +155,10 @@ async fn a_page_of_another_site_gets_403_and_no_websocket() {
         let request = Request::post(format!("http://{}/echo", connect.addr())).header("origin", "https://evil.example");
         let response = client().request(request.body(Full::default()).unwrap()).await.unwrap();
         assert_eq!(response.status(), expected);
+        // An image: no origin, whatever the flags allow.
+        let request = Request::get(format!("http://{}/image", connect.addr())).header("sec-fetch-site", "cross-site");
+        let response = client().request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 403);
         let asks = "GET /socket HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: Upgrade\r\n\
                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         let mut io = tokio::net::TcpStream::connect(connect.addr()).await.unwrap();

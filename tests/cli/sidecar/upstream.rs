@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     requests: Arc<Mutex<Vec<Parts>>>,
     /// Responses that are still being sent.
     running: Arc<AtomicUsize>,
+    /// Chunks of `/endless`, whoever asked.
+    chunks: Arc<AtomicUsize>,
     events: Arc<Mutex<Option<mpsc::Sender<Bytes>>>>,
 }
 
@@ -49,6 +51,14 @@ impl Seen {
 
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until no response without end moves any more.
+    pub(crate) async fn stalled(&self) {
+        let mut before = usize::MAX;
+        while std::mem::replace(&mut before, self.chunks.load(Ordering::SeqCst)) != before {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
     }
 
     /// Sends an event to whoever listens to `/events`.
@@ -156,7 +166,12 @@ async fn answer(mut request: Request<Incoming>, seen: Seen) -> Result<Answer, hy
         }
         "/endless" => {
             let (sender, receiver) = mpsc::channel(1);
-            tokio::spawn(async move { while sender.send(Bytes::from_static(&[b'x'; 16384])).await.is_ok() {} });
+            let chunks = Arc::clone(&seen.chunks);
+            tokio::spawn(async move {
+                while sender.send(Bytes::from_static(&[b'x'; 16384])).await.is_ok() {
+                    chunks.fetch_add(1, Ordering::SeqCst);
+                }
+            });
             Response::new(Events::new(receiver, &seen.running).boxed_unsync())
         }
         "/socket" => {

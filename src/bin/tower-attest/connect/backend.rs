@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper_rustls::HttpsConnector;
@@ -25,12 +25,17 @@ use crate::admin::metrics::believing::Believing;
 use crate::failure::Failure;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::failed::Failed;
-use crate::proxy::head::remove_attestation;
+use crate::proxy::head::{remove_attestation, remove_listed};
 use crate::proxy::lent::Loan;
 use crate::proxy::problem::{Code, Problem};
 use crate::proxy::service::Backend;
 use crate::trust::Believer;
 
+/// Whose page a browser asks for (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// HTTP/2 windows in bytes, of a stream and of the connection, which the requests of all programs share. The second holds
+/// 1 023 of the first: programs that do not read their responses hold up no other.
+const WINDOWS: (u32, u32) = (2 << 20, (1 << 31) - 1);
 /// How often a request is sent that the far end says it has not processed.
 const ATTEMPTS: usize = 3;
 
@@ -78,7 +83,8 @@ impl Far {
 
     pub(crate) fn builder(&self) -> ChannelBuilder {
         let meter = self.meter.clone();
-        self.believer.channel(self.uri.clone()).on_attestation(move |attestation| meter.attestation(attestation))
+        let channel = self.believer.channel(self.uri.clone()).http2_windows(WINDOWS.0, WINDOWS.1);
+        channel.on_attestation(move |attestation| meter.attestation(attestation))
     }
 
     pub(crate) fn sealer(&self) -> Result<Sealer, Failure> {
@@ -124,6 +130,12 @@ impl Hosts {
         if !request.headers.get_all(ORIGIN).iter().all(origin_allowed) {
             let detail =
                 "origin: expected a page of a loopback name, the far end's, or one of --allow-host, found another";
+            return Err(Problem::new(StatusCode::FORBIDDEN, Code::Request, detail));
+        }
+        // For what a page gets without a script, such as an image, a browser names no origin, and says this.
+        let cross_site = request.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
+        if cross_site && !request.headers.contains_key(ORIGIN) {
+            let detail = "sec-fetch-site: expected a request of no page, or of a page of a host that this port serves";
             return Err(Problem::new(StatusCode::FORBIDDEN, Code::Request, detail));
         }
         Ok(())
@@ -244,6 +256,8 @@ impl Backend for AttestedBackend {
             }
         };
         remove_attestation(response.headers_mut());
+        // Before the result is said, which the far end must not list.
+        remove_listed(response.headers_mut());
         let Some(result) = VerifiedReport::of(&response).and_then(verified) else {
             // Both ways put one into each response; without it nothing may pass.
             let detail = "expected a verified report with the response, found none";
@@ -296,6 +310,16 @@ mod tests {
             assert_eq!(asked_by(&[origin]), Err(StatusCode::FORBIDDEN), "{origin}");
             assert_eq!(asked_by(&["http://localhost", origin]), Err(StatusCode::FORBIDDEN), "{origin}");
         }
+        let fetched = |site: &str, origin: Option<&str>| {
+            let request = Request::get("/").header("host", "localhost:8080").header("sec-fetch-site", site);
+            let request = origin.into_iter().fold(request, |request, origin| request.header("origin", origin));
+            hosts.check(&request.body(()).unwrap().into_parts().0).map_err(|problem| problem.status())
+        };
+        for site in ["none", "same-origin", "same-site"] {
+            assert_eq!(fetched(site, None), Ok(()), "{site}");
+        }
+        assert_eq!(fetched("cross-site", None), Err(StatusCode::FORBIDDEN), "an image of another site's page");
+        assert_eq!(fetched("cross-site", Some("https://prover.example")), Ok(()), "a page of the service's own");
         let request = Request::post("/").header("origin", "https://evil.example").body(()).unwrap();
         assert!(Hosts::Any.check(&request.into_parts().0).is_ok());
     }

@@ -10,8 +10,9 @@ use tower_attest::seal::SealedRequest;
 use super::problem::{Code, Problem};
 
 /// Fields of one connection alone, listed in `Connection` or not. `Trailer` is none of them: trailers pass.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-authenticate"),
     HeaderName::from_static("proxy-authorization"),
@@ -21,12 +22,30 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+/// Nobody's field: CGI and its heirs hand it on as `HTTP_PROXY`, by which programs learn where to send their own requests.
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+
 /// Removes what concerns one connection alone: fields that `Connection` lists, and those that it should.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+    for name in listed(headers).iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+}
+
+/// Removes what `Connection` lists, but for a change of protocol: a field that is added afterwards then stays.
+pub(crate) fn remove_listed(headers: &mut HeaderMap) {
+    let listed = listed(headers);
+    for name in listed.iter().filter(|name| **name != UPGRADE) {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+    if listed.contains(&UPGRADE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+fn listed(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Makes a request fit to be sent on. The body's length is told anew by whoever sends it, so that no two readers can
@@ -36,6 +55,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(EXPECT);
+    headers.remove(PROXY);
     remove_all(headers, is_lookalike);
     join_cookies(headers);
     if trailers {
@@ -89,7 +109,7 @@ fn hyphened(name: &HeaderName) -> Cow<'_, str> {
 fn is_reserved(name: &str) -> bool {
     name.starts_with("attestation-")
         || is_forwarding(name)
-        || matches!(name, "host" | "content-length" | "expect")
+        || matches!(name, "host" | "content-length" | "expect" | "proxy")
         || HOP_BY_HOP.iter().any(|field| field == name)
 }
 
@@ -189,6 +209,19 @@ mod tests {
         found.insert(CONNECTION, HeaderValue::from_bytes(b"cl\x88se, x-secret").unwrap());
         remove_hop_by_hop(&mut found);
         assert_eq!(found, headers(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn what_is_said_after_connection_was_obeyed_stays() {
+        for (connection, upgrades) in [("attestation-result, x-hop", false), ("Upgrade, Attestation-Result", true)] {
+            let mut found = headers(&[("connection", connection), ("upgrade", "websocket"), ("x-hop", "1")]);
+            remove_listed(&mut found);
+            found.insert("attestation-result", HeaderValue::from_static("verified"));
+            assert_eq!(found.get("connection").is_some_and(|value| value == "upgrade"), upgrades);
+            assert_eq!(found.contains_key("x-hop"), upgrades);
+            remove_hop_by_hop(&mut found);
+            assert_eq!(found["attestation-result"], "verified");
+        }
     }
 
     #[test]

@@ -9,20 +9,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The shortest request, `GET / HTTP/1.0` and two line ends, has 18 bytes; HTTP/2's preface has 24.
-const ENOUGH: usize = 18;
+/// The shortest request, `GET / HTTP/1.0` and two line ends, has 18 bytes.
+const REQUEST: usize = 18;
+/// HTTP/2's preface (RFC 9113, section 3.4), which begins with as many bytes that look like a request.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// IO that fails unless its peer sends the first bytes in time.
 #[derive(Debug)]
 pub(crate) struct Opening<I> {
     io: I,
     read: usize,
+    /// What has come so far is the beginning of a preface.
+    preface: bool,
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Opening<I> {
     pub(crate) fn new(io: I, limit: Duration) -> Self {
-        Self { io, read: 0, limit: Some(Box::pin(tokio::time::sleep(limit))) }
+        Self { io, read: 0, preface: true, limit: Some(Box::pin(tokio::time::sleep(limit))) }
     }
 }
 
@@ -37,8 +41,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Opening<I> {
                 Poll::Pending => Poll::Pending,
             };
         }
-        self.read = self.read.saturating_add(buf.filled().len().saturating_sub(before));
-        if self.read >= ENOUGH {
+        let come = buf.filled().get(before..).unwrap_or_default();
+        let expected = PREFACE.get(self.read..).unwrap_or_default();
+        self.preface &= come.iter().zip(expected).all(|(come, expected)| come == expected);
+        self.read = self.read.saturating_add(come.len());
+        if self.read >= if self.preface { PREFACE.len() } else { REQUEST } {
             self.limit = None;
         }
         polled
@@ -91,12 +98,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_preface_that_lacks_its_last_byte_is_given_up_however_it_comes() {
+        for pieces in [&[23][..], &[18, 5], &[1, 17, 1, 4]] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let mut server = Opening::new(server, LIMIT);
+            let (mut rest, mut bytes) = (PREFACE, [0; 64]);
+            for piece in pieces {
+                let (now, later) = rest.split_at(*piece);
+                client.write_all(now).await.unwrap();
+                assert_eq!(server.read(&mut bytes).await.unwrap(), *piece);
+                rest = later;
+            }
+            let given_up = tokio::time::timeout(10 * LIMIT, server.read(&mut bytes)).await.expect("it is given up");
+            assert_eq!(given_up.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_has_begun_may_pause() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut server = Opening::new(server, LIMIT);
-        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut bytes = [0; 64];
-        assert_eq!(server.read(&mut bytes).await.unwrap(), 18);
-        assert!(tokio::time::timeout(10 * LIMIT, server.read(&mut bytes)).await.is_err());
+        for beginning in [b"GET / HTTP/1.0\r\n\r\n", &PREFACE[..17], b"PRI * HTTP/1.1\r\n\r\n", PREFACE] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let mut server = Opening::new(server, LIMIT);
+            client.write_all(beginning).await.unwrap();
+            let mut bytes = [0; 64];
+            assert_eq!(server.read(&mut bytes).await.unwrap(), beginning.len());
+            let pauses = tokio::time::timeout(10 * LIMIT, server.read(&mut bytes)).await.is_err();
+            assert_eq!(pauses, beginning.len() != 17, "{beginning:?}");
+        }
     }
 }

@@ -24,6 +24,9 @@ use super::shutdown::Running;
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 
+/// HTTP/2's window in bytes of one stream: what a request's body may be ahead of whoever reads it.
+const WINDOW: u32 = 256 << 10;
+
 /// Serves one connection, HTTP/2 if it begins with the preface of that and else HTTP/1, until it ends: by the client, by a limit, or by a shutdown once its exchanges have ended.
 pub(crate) async fn serve_connection<I, S, B>(
     io: I,
@@ -67,9 +70,18 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(connection_window(limits.max_streams))
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_header_bytes);
     builder
+}
+
+/// Room for each stream's window: a body that nobody reads holds up no other on its connection, which many clients share
+/// if it is a balancer's.
+fn connection_window(streams: u32) -> u32 {
+    const MAX: u32 = (1 << 31) - 1;
+    WINDOW.saturating_mul(streams).min(MAX)
 }
 
 /// Most connections that end with an error were ended by their client.

@@ -27,13 +27,13 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Takes the wish out of an HTTP/1.1 request. A wish for `h2c` is not granted, which RFC 9110 allows: requests
-    /// would then pass that nobody looks at.
+    /// Takes the wish out of an HTTP/1.1 request. A wish for `h2c`, another HTTP or TLS is not granted, which RFC 9110
+    /// allows: requests would then pass that nobody looks at.
     pub(crate) fn take(request: &mut Parts) -> Option<Self> {
         let asks = request.version == Version::HTTP_11
             && request.method == Method::GET
             && tokens(&request.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-            && !tokens(&request.headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("h2c"));
+            && request.headers.get_all(UPGRADE).iter().all(carries_no_requests);
         if !asks {
             return None;
         }
@@ -68,6 +68,15 @@ impl Upgrade {
         });
         response
     }
+}
+
+/// What cannot be read here, another may read.
+fn carries_no_requests(protocols: &HeaderValue) -> bool {
+    let harmless = |protocol: &str| {
+        let name = protocol.split('/').next().unwrap_or_default().trim();
+        !["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http))
+    };
+    protocols.to_str().is_ok_and(|protocols| protocols.split(',').all(harmless))
 }
 
 fn say(headers: &mut HeaderMap, protocol: &HeaderValue) {
@@ -169,6 +178,10 @@ mod tests {
             "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
             "GET / HTTP/1.1\r\nconnection: upgrade, http2-settings\r\nupgrade: H2C\r\n\r\n",
             "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n\r\n",
+            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c, \u{fc}\r\n\r\n",
+            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nupgrade: h2c, \u{fc}\r\n\r\n",
+            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket, HTTP/2.0\r\n\r\n",
+            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: TLS/1.2\r\n\r\n",
             "POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n",
         ] {
             assert_eq!(upgradable(head).await, None, "{head}");

@@ -25,6 +25,9 @@ use crate::proxy::service::Backend;
 /// other end closes the connection is lost.
 const IDLE: Duration = Duration::from_secs(4);
 const MAX_IDLE: usize = 256;
+/// HTTP/2 windows in bytes, of a stream and of the connection, which the requests of all clients share. The second holds 8 191
+/// of the first: clients that do not read their responses hold up no other.
+const WINDOWS: (u32, u32) = (256 << 10, (1 << 31) - 1);
 
 /// The upstream of `serve`.
 #[derive(Debug, Clone)]
@@ -51,7 +54,9 @@ impl UpstreamBackend {
             builder
         };
         let http1 = builder().build(connector.clone());
-        let http2 = builder().http2_only(true).build(connector.clone());
+        let mut http2 = builder();
+        http2.http2_initial_stream_window_size(WINDOWS.0).http2_initial_connection_window_size(WINDOWS.1);
+        let http2 = http2.http2_only(true).build(connector.clone());
         Self { http1, http2, connector, protocol, names }
     }
 

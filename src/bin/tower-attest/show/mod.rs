@@ -6,6 +6,8 @@ mod text;
 use std::fmt;
 use std::time::SystemTime;
 
+pub(crate) use self::text::harmless;
+
 /// Everything that is said about one thing: a file, a server, a machine.
 #[derive(Debug)]
 pub(crate) struct Page {

@@ -136,7 +136,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Files and servers are hostile: nothing in them may steer the terminal, or reorder what a person reads.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

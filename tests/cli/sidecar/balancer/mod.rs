@@ -6,5 +6,5 @@ mod flags;
 mod grpc;
 mod refused;
 mod reload;
-mod support;
+pub(super) mod support;
 mod watched;
