@@ -143,7 +143,8 @@ mod tests {
             tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
                 let said = "no\n2026-11-26T00:00:00Z  INFO serving\r\u{1b}[2J\u{9b}2J";
                 tracing::warn!(reason = %said, stage = "policy", "far end not attested: {said}");
-                tracing::warn!(error = &std::io::Error::other(said) as &dyn std::error::Error, "another");
+                let error: &(dyn std::error::Error + 'static) = &std::io::Error::other(said);
+                tracing::warn!(error, "another");
             });
             let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert_eq!(written.lines().count(), 2, "{written}");
