@@ -189,6 +189,15 @@ impl fmt::Debug for Report {
     }
 }
 
+/// The beginning of a text from the other end, short enough for an error message.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 64;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
 /// Shows bytes as lower-case hexadecimal.
 pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 

@@ -104,3 +104,49 @@ async fn a_warm_request_allocates_no_more_than_its_headers_need() {
         count(&|| UnparsedPublicKey::new(&ED25519, public).verify(b"statement", signature.as_ref()).unwrap()),
     );
 }
+
+/// A request whose answer is still to come holds its own proof, and not the tree of all who shared the report: who sends many
+/// nonces and keeps one answer of each batch waiting would otherwise pin as much memory as all of them together.
+#[test]
+fn a_request_that_waits_for_the_application_holds_its_own_evidence_alone() {
+    const BATCHES: usize = 20;
+    const SHARED: u32 = 512;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let provider = MockTee::new().provider();
+    let attester = runtime.block_on(Attester::builder(provider.clone()).name("localhost").start()).unwrap();
+    let slow =
+        service_fn(|_: Request<Empty<Bytes>>| std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>());
+    let service = ReportLayer::new(attester.clone()).layer(slow);
+    let ask = |number: u32| {
+        let mut nonce = [0; 32];
+        nonce[..4].copy_from_slice(&number.to_be_bytes());
+        let mut request = request();
+        let header = NonceHeader::new(Nonce::from_bytes(nonce)).to_value();
+        request.headers_mut().insert("attestation-nonce", header);
+        service.clone().call(request)
+    };
+    let mut kept = Vec::with_capacity(BATCHES);
+    let counted = measure(|| {
+        runtime.block_on(async {
+            for _ in 0..BATCHES {
+                provider.hold();
+                let calls = provider.calls();
+                let occupies = ask(u32::MAX);
+                provider.called(calls + 1).await;
+                let mut waiting: Vec<_> = (0..SHARED).map(ask).collect();
+                let before = attester.stats().nonces;
+                provider.release();
+                while attester.stats().nonces < before + 1 + u64::from(SHARED) {
+                    tokio::task::yield_now().await;
+                }
+                kept.extend(waiting.pop());
+                drop(occupies);
+            }
+        });
+    });
+    assert_eq!(kept.len(), BATCHES);
+    let each = counted.bytes_current / i64::try_from(BATCHES).unwrap();
+    println!("{each} bytes are held by each request whose answer is still to come");
+    // The tree of its batch has 49 KB.
+    assert!(each < 8 * 1024, "expected at most 8 KiB, found {each}");
+}

@@ -20,6 +20,8 @@ mod properties;
 mod statement;
 mod tlv;
 
+use crate::report::excerpt;
+
 pub use self::batch::{BatchError, BatchProof, BatchTree, MAX_BATCH};
 pub use self::evidence::{CMW_CBOR, CMW_JSON, Evidence, EvidenceError, MAX_EVIDENCE};
 pub use self::header::{
@@ -47,12 +49,3 @@ pub const SEALED_RESPONSE: &str = "message/ohttp-chunked-res";
 /// The problem type (RFC 9457) of a server that does not hold the keys that a request is sealed to (RFC 9458,
 /// section 5.3).
 pub const UNKNOWN_KEYS_PROBLEM: &str = "https://iana.org/assignments/http-problem-types#ohttp-key";
-
-/// The beginning of a text from the other end, short enough for an error message.
-fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 64;
-    match text.char_indices().nth(LONGEST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-    }
-}

@@ -10,7 +10,7 @@ use super::fields::SigningKey;
 use super::report::ReportView;
 use super::roots::Roots;
 use super::tcb::{Product, RawTcb, Tcb};
-use crate::report::{Hex, Platform, Report};
+use crate::report::{Hex, Platform, Report, excerpt};
 use crate::verifier::{FailedRule, VerifyError, VerifyErrorKind};
 
 /// Judges reports and certificates by AMD's signatures alone, without a policy.
@@ -183,7 +183,10 @@ fn named_product(vek: &VekCertificate) -> Result<Product, VerifyError> {
     vek.product().ok_or_else(|| {
         VerifyError::new(
             VerifyErrorKind::Endorsement,
-            format!("expected a VEK certificate for Milan, Genoa or Turin, found one for {:?}", vek.product_name()),
+            format!(
+                "expected a VEK certificate for Milan, Genoa or Turin, found one for {:?}",
+                excerpt(vek.product_name())
+            ),
         )
     })
 }

@@ -19,6 +19,7 @@ use super::revocation::{Crl, Crls, Revocations};
 use super::tcb::{QeIdentity, TcbInfo};
 use super::{pem, x509};
 use crate::crypto;
+use crate::report::excerpt;
 use crate::verifier::{VerifyError, VerifyErrorKind};
 
 /// Intel SGX Root CA, DER. SHA-256: 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
@@ -104,7 +105,10 @@ impl Root {
             PROCESSOR_CA => PckCa::Processor,
             PLATFORM_CA => PckCa::Platform,
             other => {
-                return Err(refuse(format!("PCK issuer: expected {PROCESSOR_CA} or {PLATFORM_CA}, found {other:?}")));
+                return Err(refuse(format!(
+                    "PCK issuer: expected {PROCESSOR_CA} or {PLATFORM_CA}, found {:?}",
+                    excerpt(other)
+                )));
             }
         };
         named("PCK certificate", PCK, fields.subject)?;
@@ -250,7 +254,7 @@ fn named(what: &str, expected: &str, found: &str) -> Result<(), VerifyError> {
     if expected == found {
         Ok(())
     } else {
-        Err(refuse(format!("{what}: expected the name {expected:?}, found {found:?}")))
+        Err(refuse(format!("{what}: expected the name {expected:?}, found {:?}", excerpt(found))))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Core;
 use super::error::AttesterError;
 use super::observe::ReportCall;
-use super::queue::{Batch, Queue, Waiting};
+use super::queue::{Queue, Waiting};
 use crate::protocol::BatchTree;
 use crate::provider::{ProviderError, ProviderErrorKind, ReportProvider};
 use crate::report::{Platform, Report, ReportData};
@@ -80,9 +80,10 @@ async fn serve(core: &Core, provider: &dyn ReportProvider, batch: Vec<Waiting>) 
             );
             core.queue.made(replies.len());
             core.observer.tell(&ReportCall::new(replies.len(), took, None));
-            let batch = Arc::new(Batch { tree, report });
-            for (index, reply) in replies.into_iter().enumerate() {
-                let _ = reply.send(Ok((Arc::clone(&batch), index)));
+            for (index, reply) in replies.into_iter().enumerate().filter(|(_, reply)| !reply.is_closed()) {
+                // Leaves are numbered by this very tree, so there is a proof for each.
+                let share = tree.proof(index).map(|proof| (report.clone(), proof));
+                let _ = reply.send(share.ok_or_else(AttesterError::stopped));
             }
         }
         Err(error) => {

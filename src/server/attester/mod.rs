@@ -332,10 +332,10 @@ impl Future for PendingEvidence {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let share = ready!(Pin::new(&mut self.place.share).poll(cx));
-        Poll::Ready(share.unwrap_or_else(|_| Err(AttesterError::stopped())).and_then(|(batch, index)| {
-            // The batcher numbers the leaves of its own tree, so there is a proof for each.
-            let proof = batch.tree.proof(index).ok_or_else(AttesterError::stopped)?;
-            Ok(Evidence { report: batch.report.clone(), keys: self.keys.document().bytes().clone(), batch: proof })
+        let share = share.unwrap_or_else(|_| Err(AttesterError::stopped()));
+        Poll::Ready(share.map(|(report, batch)| {
+            let keys = self.keys.document().bytes().clone();
+            Evidence { report, keys, batch }
         }))
     }
 }

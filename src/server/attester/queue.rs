@@ -1,31 +1,18 @@
 //! The queue in front of the hardware: bounded, and a nonce whose client has gone gives its slot back at once.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
 use super::error::AttesterError;
 use super::{Health, Stats};
-use crate::protocol::{BatchTree, Leaf};
+use crate::protocol::{BatchProof, Leaf};
 use crate::report::Report;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A report that a whole batch shares.
-pub(super) struct Batch {
-    pub(super) tree: BatchTree,
-    pub(super) report: Report,
-}
-
-impl fmt::Debug for Batch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("report", &self.report).finish_non_exhaustive()
-    }
-}
-
-/// What one nonce gets: the shared report, and its place in the tree.
-pub(super) type Share = Result<(Arc<Batch>, usize), AttesterError>;
+/// What one nonce gets: the shared report, and its own proof. Not the tree: an application may take long to answer.
+pub(super) type Share = Result<(Report, BatchProof), AttesterError>;
 
 /// A nonce that waits for its turn.
 #[derive(Debug)]

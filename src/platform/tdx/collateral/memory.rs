@@ -1,6 +1,6 @@
 //! Collateral kept in memory, fetched once for all who ask.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,8 @@ pub struct MemoryCollateral<S> {
     source: S,
     kept: Cache<PlatformId, Kept>,
     failed: Failures<PlatformId>,
-    renewing: Mutex<HashSet<PlatformId>>,
+    /// The platforms that are being renewed, each with a lock that is held meanwhile.
+    renewing: Mutex<HashMap<PlatformId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// What is kept of one platform.
@@ -108,7 +109,7 @@ impl<S> MemoryCollateral<S> {
         request.check(&kept.current).ok().map(|end| (kept.current, end))
     }
 
-    fn renewing(&self) -> MutexGuard<'_, HashSet<PlatformId>> {
+    fn renewing(&self) -> MutexGuard<'_, HashMap<PlatformId, Arc<tokio::sync::Mutex<()>>>> {
         self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,12 +136,22 @@ impl<S: CollateralSource> MemoryCollateral<S> {
         Ok(end)
     }
 
-    /// A set that ends later than `end`, unless someone else fetches one or that has just failed.
+    /// A set that ends later than `end`, unless someone else fetches one or that has just failed. Who cannot do with the set
+    /// at hand waits for that someone.
     async fn renewed(&self, request: &CollateralRequest<'_>, end: SystemTime) -> Option<Arc<Collateral>> {
         let platform = request.platform();
-        if self.failed.remembered(&platform).is_some() || !self.renewing().insert(platform) {
+        if self.failed.remembered(&platform).is_some() {
             return None;
         }
+        let turn = Arc::clone(self.renewing().entry(platform).or_default());
+        let Ok(_turn) = turn.try_lock() else {
+            if !request.wants_newer() {
+                return None;
+            }
+            drop(turn.lock().await);
+            let kept = self.kept.get(&platform)?;
+            return self.judged(request, kept).map(|(judged, _)| judged);
+        };
         let _renewing = Renewing { memory: self, platform };
         match self.fetch(request).await {
             Ok((newer, until)) if until > end => {

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::encoding::rfc3339;
 use super::x509;
 use crate::platform::hex::hex_bytes;
-use crate::report::Hex;
+use crate::report::{Hex, excerpt};
 
 pub use self::directory::CollateralDirectory;
 pub use self::memory::MemoryCollateral;
@@ -30,6 +30,8 @@ pub use self::source::{CollateralSource, OrElse};
 
 /// Most bytes that one response of Intel's service may have; CRLs are the longest.
 pub(super) const MAX_PART_LEN: usize = 1024 * 1024;
+/// Most bytes of an error of the JSON parser that are shown.
+const MAX_ERROR_LEN: usize = 300;
 /// Most bytes of collateral as JSON: what fits into evidence.
 pub(super) const MAX_JSON_LEN: usize = 256 * 1024;
 
@@ -239,7 +241,16 @@ impl fmt::Debug for Collateral {
 /// JSON is UTF-8 throughout; `serde_json` looks at the encoding of those members only that it does not ignore.
 fn parse<'a, T: Deserialize<'a>>(part: &'static str, json: &'a [u8]) -> Result<T, InvalidCollateral> {
     let text = std::str::from_utf8(json).map_err(serde::de::Error::custom);
-    text.and_then(serde_json::from_str).map_err(|source| InvalidCollateral::Json { part, source })
+    text.and_then(serde_json::from_str).map_err(|source| InvalidCollateral::Json { part, source: cut(source) })
+}
+
+/// The error may quote all that it found where something else was expected.
+fn cut(error: serde_json::Error) -> serde_json::Error {
+    let text = error.to_string();
+    if text.len() <= MAX_ERROR_LEN {
+        return error;
+    }
+    serde::de::Error::custom(format!("{} at line {} column {}", excerpt(&text), error.line(), error.column()))
 }
 
 fn within(part: &'static str, found: usize, limit: usize) -> Result<(), InvalidCollateral> {

@@ -94,9 +94,17 @@ impl TdxPolicy {
         rules.bits("td-attributes", attributes, body.td_attributes);
         rules.bits("xfam", self.xfam, body.xfam);
         if let Some(floor) = &self.min_tee_tcb_svn {
-            let met = floor.iter().zip(&body.tee_tcb_svn).all(|(floor, svn)| svn >= floor);
+            let present = body.td15.as_ref().map(|td15| &td15.tee_tcb_svn_2);
+            let meets = |svns: &[u8; 16]| floor.iter().zip(svns).all(|(floor, svn)| svn >= floor);
+            let met = meets(&body.tee_tcb_svn) && present.is_none_or(meets);
             let expected = || format!("at least {} in each byte", Hex(floor));
-            rules.visit("min-tee-tcb-svn", met, expected, || Hex(&body.tee_tcb_svn));
+            let found = || match present {
+                Some(present) if *present != body.tee_tcb_svn => {
+                    format!("{} at launch, {} now", Hex(&body.tee_tcb_svn), Hex(present))
+                }
+                _ => Hex(&body.tee_tcb_svn).to_string(),
+            };
+            rules.visit("min-tee-tcb-svn", met, expected, found);
         }
         self.judge_tcb(subject, rules);
         rules.flag("dynamic-platform", self.dynamic_platform, subject.platform.dynamic_platform);

@@ -227,7 +227,7 @@ impl TdxPolicy {
         self
     }
 
-    /// Refuses a TEE_TCB_SVN that is lower in any of its 16 components.
+    /// Refuses a TEE_TCB_SVN that is lower in any of its 16 components, at launch or, as TDX 1.5 tells it, now.
     #[must_use]
     pub fn min_tee_tcb_svn(mut self, svn: [u8; 16]) -> Self {
         self.min_tee_tcb_svn = Some(svn);

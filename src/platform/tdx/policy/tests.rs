@@ -132,6 +132,21 @@ fn the_same_rules_accept_what_they_name() {
 }
 
 #[test]
+fn the_least_tee_tcb_svn_holds_for_the_launch_and_for_the_present() {
+    let policy = pinned().min_tee_tcb_svn([5; 16]);
+    for lower in [
+        |td: &mut Td| td.body.tee_tcb_svn[9] = 4,
+        |td: &mut Td| {
+            td.body.td15.as_mut().unwrap().tee_tcb_svn_2[9] = 4;
+        },
+    ] {
+        let mut td = td();
+        lower(&mut td);
+        assert_eq!(failed(&policy, &td), ["min-tee-tcb-svn"]);
+    }
+}
+
+#[test]
 fn the_defaults_refuse_what_is_weak() {
     let refuses = |rule: &str, weaken: &dyn Fn(&mut Td)| {
         let mut td = td();

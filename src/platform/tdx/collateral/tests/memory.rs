@@ -288,3 +288,32 @@ async fn a_module_that_the_collateral_at_hand_does_not_know_has_newer_collateral
     verifier.verify(&updated, issued() + DAY).await.unwrap();
     assert_eq!(asked(&memory), 2);
 }
+
+#[tokio::test]
+async fn machines_that_the_collateral_at_hand_does_not_know_wait_for_the_one_that_fetches_newer() {
+    let memory = memory(Ok(spec()));
+    let (verifier, known, _) = two_machines(&memory);
+    verifier.verify(&known, issued()).await.unwrap();
+    let mut updated = td();
+    updated.report.tee_tcb_svn[1] = 2;
+    let updated = Report::new(Tee::TDX, updated.quote(&[7; 64]));
+    let second = |info: &mut serde_json::Value| info["tdxModuleIdentities"][0]["id"] = "TDX_02".into();
+    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).edit_tcb_info(second)));
+    memory.get_ref().gate.forget_permits(1000);
+    let verifier = Arc::new(verifier);
+    let tasks: Vec<_> = (0..4)
+        .map(|_| {
+            let (verifier, updated) = (Arc::clone(&verifier), updated.clone());
+            tokio::spawn(async move { verifier.verify(&updated, issued() + DAY).await.map(drop) })
+        })
+        .collect();
+    while asked(&memory) < 2 {
+        tokio::task::yield_now().await;
+    }
+    verifier.verify(&known, issued() + DAY).await.expect("the others go on");
+    memory.get_ref().gate.add_permits(1);
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(asked(&memory), 2);
+}

@@ -104,6 +104,18 @@ async fn the_next_source_is_asked_where_the_verifier_refuses_what_the_first_has(
     assert_eq!(pcs.requests().len(), 4);
 }
 
+/// What a server staples is as long as it likes; what is said of it is not.
+#[test]
+fn an_error_shows_only_the_start_of_what_is_not_collateral() {
+    let long = "\u{e9}".repeat(60_000);
+    for json in
+        [format!("\"{long}\""), format!("{{\"pck_crl_issuer_chain\":{{\"{long}\":1}}}}"), format!("[\"{long}\"]")]
+    {
+        let error = Collateral::from_json(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 600, "{} bytes", error.len());
+    }
+}
+
 #[test]
 fn a_response_over_its_limit_is_refused() {
     let collateral = spec().build();
