@@ -50,7 +50,8 @@
 //!
 //! Under [`Mode::Required`] requests to an origin whose keys are not believed wait while one of them asks
 //! `/.well-known/tower-attest`, through the same inner service. Whoever waits is woken when that one ends, takes over when
-//! it is dropped, and fails when it fails; for a second more, so do newcomers. Nothing is spawned. An origin is the scheme and
+//! it is dropped, and fails when it fails; for a second more, so do newcomers. Nothing is spawned, so that one which is kept and
+//! no longer polled makes the others run into their timeout; the next to come asks anew. An origin is the scheme and
 //! authority of the request's URI, where it has one; at most 1 024 origins and 16 keys each are believed, the least recently
 //! used going first.
 //!

@@ -1,7 +1,8 @@
 //! Fetches evidence from the server's endpoint, one request at a time for all who need it.
 //!
 //! The turn is a mutex guard in the leader's future. Whoever drops that future passes the turn to the next who waits;
-//! nothing is spawned and nothing is left behind.
+//! nothing is spawned and nothing is left behind. A future that is kept and no longer polled keeps its turn from those who wait,
+//! for as long as they wait, and from nobody after them.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -191,7 +192,13 @@ where
         let this = self.project();
         let result = match advanced {
             Poll::Ready(result) => result,
-            Poll::Pending => Err(ready!(this.deadline.poll(this.shared, "evidence from the server", cx))),
+            Poll::Pending => {
+                let error = ready!(this.deadline.poll(this.shared, "evidence from the server", cx));
+                if !*this.leads {
+                    this.shared.trust.give_up(&this.endpoint.origin, this.flight);
+                }
+                Err(error)
+            }
         };
         if let Err(error) = &result
             && *this.leads

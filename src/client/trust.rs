@@ -229,6 +229,15 @@ impl Trust {
         Flight { turn: Arc::clone(&believed.turn), failures: believed.failures }
     }
 
+    /// Gives up a turn that was waited for in vain: whoever holds it lets it lie, and the next to come takes a new one.
+    pub(crate) fn give_up(&self, origin: &Origin, flight: &Flight) {
+        if let Some(believed) = self.lock().origins.get_mut(origin)
+            && Arc::ptr_eq(&believed.turn, &flight.turn)
+        {
+            believed.turn = Arc::default();
+        }
+    }
+
     /// Fails all who wait now, and all who come within a second.
     pub(crate) fn failed(&self, origin: &Origin, error: &AttestError, now: Now, revision: u64) {
         let mut state = self.state(revision);

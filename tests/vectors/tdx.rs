@@ -223,11 +223,11 @@ fn changed_collateral(entry: &Entry<'_>, report: &Report, collateral: &Collatera
         ("qe_identity", status("qe_identity"), "signature over the QE identity"),
         ("qe_identity_signature", last_digit("qe_identity_signature"), "signature over the QE identity"),
         ("qe_identity_issuer_chain", text("pck_crl_issuer_chain"), wrong_name),
-        ("root_ca_crl", last_digit("root_ca_crl"), "TCB signer does not chain"),
-        ("root_ca_crl", text("pck_crl"), "TCB signer does not chain"),
+        ("root_ca_crl", last_digit("root_ca_crl"), "the root CRL: expected a signature"),
+        ("root_ca_crl", text("pck_crl"), "the root CRL: expected a signature"),
         ("root_ca_crl", String::new(), "root CRL does not parse"),
-        ("pck_crl", last_digit("pck_crl"), "PCK certificate does not chain"),
-        ("pck_crl", text("root_ca_crl"), "PCK certificate does not chain"),
+        ("pck_crl", last_digit("pck_crl"), "the PCK CRL: expected a signature"),
+        ("pck_crl", text("root_ca_crl"), "the PCK CRL: expected a signature"),
         ("pck_crl", String::new(), "PCK CRL does not parse"),
     ];
     let judge = Genuineness::intel();

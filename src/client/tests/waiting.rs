@@ -284,6 +284,23 @@ async fn a_request_waits_for_evidence_three_times_and_no_more() {
     assert_eq!(set.server.counts(), (3, 0));
 }
 
+/// As a `select!` over a reference does that goes on with another branch: nobody can tell such a leader from a slow one until
+/// its own time is over.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_nobody_polls_any_more_keeps_the_others_for_one_timeout() {
+    let set = Set::new();
+    let gate = gate(&set);
+    let mut leader = tokio_test::task::spawn(set.client.clone().oneshot(request()));
+    assert!(leader.poll().is_pending());
+    gate.add_permits(9);
+    assert_eq!(set.refused().await, ErrorKind::Timeout);
+    assert_eq!(set.server.counts(), (1, 0));
+    set.send().await.unwrap();
+    assert_eq!(set.server.counts(), (2, 1));
+    drop(leader);
+    set.send().await.unwrap();
+}
+
 #[test]
 fn a_service_that_is_not_send_works_and_sendness_propagates() {
     fn send<T: Send>(_: &T) {}
