@@ -27,6 +27,9 @@ use tower_attest::{AttestError, Attester, BoxError, ErrorKind, ReportLayer, Repo
 use super::message::{Frames, Message};
 use super::ohttp::{Cut, Shared, public, receive_request, seal_request};
 
+/// More than a head, trailers or a chunk may have.
+const PAST_LIMITS: usize = 70 * 1024;
+
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 type Client<B> = BoxCloneService<Request<B>, Response<Body>, BoxError>;
 
@@ -38,13 +41,17 @@ enum Outcome {
     Refused(u16, String),
 }
 
-/// The first three bytes say with which AEAD the rest is sealed and whether the final chunk is empty, how long a chunk is,
-/// and how long a frame.
-fn cut(data: &[u8]) -> Option<(Suite, Cut, &[u8])> {
-    let ([how, chunk, frame], plaintext) = data.split_first_chunk()?;
+/// The first four bytes say with which AEAD the rest is sealed and whether the final chunk is empty, how long a chunk is, how
+/// long a frame, and how much of the rest's end is repeated until it is past every limit.
+fn cut(data: &[u8]) -> Option<(Suite, Cut, Vec<u8>)> {
+    let ([how, chunk, frame, repeated], plaintext) = data.split_first_chunk()?;
     let suite = if how & 1 == 0 { Suite::AES_128_GCM } else { Suite::CHACHA20_POLY1305 };
-    let cut = Cut { chunk: 1 + usize::from(*chunk), empty_end: how & 2 != 0, frame: 1 + usize::from(*frame) };
-    Some((suite, cut, plaintext))
+    let mut plaintext = plaintext.to_vec();
+    let end = plaintext.split_off(plaintext.len().saturating_sub((*repeated).into()));
+    let (times, unit) = if end.is_empty() { (0, 1) } else { (PAST_LIMITS / end.len(), 100) };
+    plaintext.extend(end.repeat(times));
+    let (chunk, frame) = ((1 + usize::from(*chunk)) * unit, (1 + usize::from(*frame)) * unit);
+    Some((suite, Cut { chunk, empty_end: how & 2 != 0, frame }, plaintext))
 }
 
 fn locked<T>(world: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,12 +124,16 @@ where
 pub fn sealed_request(data: &[u8]) {
     let Some((suite, cut, plaintext)) = cut(data) else { return };
     let server = locked(&SERVER);
-    let whole = server.make_of(suite, plaintext, Cut::WHOLE);
-    let pieces = server.make_of(suite, plaintext, cut);
+    let whole = server.make_of(suite, &plaintext, Cut::WHOLE);
+    let pieces = server.make_of(suite, &plaintext, cut);
     assert_eq!(outcome(&whole), outcome(&pieces), "in one piece and in several");
     let Ok(Some((head, content, trailers))) = whole else { return };
     let message = Message::request(&head, content.clone(), trailers.as_ref());
-    assert_eq!(message, Message::by_bhttp(plaintext).without_attestation());
+    assert_eq!(message, Message::by_bhttp(&plaintext).without_attestation());
+    if plaintext.len() >= PAST_LIMITS / 2 {
+        // The line counts towards what is written, and not towards a section of known length that is read.
+        return;
+    }
     server.send(&head, &content, trailers.as_ref());
     let again = locked(&server.seen)
         .take()
@@ -212,10 +223,10 @@ static TOLD: LazyLock<Mutex<Told>> = LazyLock::new(|| {
 pub fn sealed_response(data: &[u8]) {
     let Some((_, cut, plaintext)) = cut(data) else { return };
     let told = locked(&TOLD);
-    let (whole, pieces) = (told.make_of(plaintext, Cut::WHOLE), told.make_of(plaintext, cut));
+    let (whole, pieces) = (told.make_of(&plaintext, Cut::WHOLE), told.make_of(&plaintext, cut));
     assert_eq!(whole, pieces, "in one piece and in several");
     if let Outcome::Whole(message) = whole {
-        assert_eq!(message, Message::by_bhttp(plaintext));
+        assert_eq!(message, Message::by_bhttp(&plaintext));
     }
 }
 

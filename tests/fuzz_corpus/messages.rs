@@ -4,8 +4,9 @@ use bhttp::{Message, Mode, StatusCode};
 
 use super::seeds::Seed;
 
-/// How a message is cut: the AEAD, and whether the final chunk is empty; bytes in a chunk; bytes in a frame, less one each.
-const CUTS: [[u8; 3]; 4] = [[0, 255, 255], [1, 0, 0], [2, 6, 2], [3, 16, 64]];
+/// How a message is cut: the AEAD, and whether the final chunk is empty; bytes in a chunk; bytes in a frame, less one each;
+/// nothing repeated.
+const CUTS: [[u8; 4]; 4] = [[0, 255, 255, 0], [1, 0, 0, 0], [2, 6, 2, 0], [3, 16, 64, 0]];
 
 pub(super) fn all() -> Vec<Seed> {
     let requests = [requests(), by_hand(&REQUESTS)].concat();
@@ -14,7 +15,11 @@ pub(super) fn all() -> Vec<Seed> {
         let cuts = CUTS.iter().cycle();
         messages.into_iter().zip(cuts).map(move |((name, bytes), cut)| (target, name, [&cut[..], &bytes].concat()))
     };
-    seeds("sealed_request", requests).chain(seeds("sealed_response", responses)).collect()
+    let long = LONG.iter().map(|(target, name, repeated, digits)| {
+        let bytes = [&[0, 99, 15, *repeated][..], &hex::decode(digits).unwrap()].concat();
+        (*target, (*name).to_owned(), bytes)
+    });
+    seeds("sealed_request", requests).chain(seeds("sealed_response", responses)).chain(long).collect()
 }
 
 /// As `bhttp` writes them, whole and without what is empty at their end.
@@ -102,4 +107,14 @@ const RESPONSES: [(&str, &str); 5] = [
     ("informational-alone", "0340670000"),
     ("status-600", "03425800"),
     ("a-request", "02034745540568747470730161012f00"),
+];
+
+/// Past the limits: fields, a name, trailers, content in pieces, informational responses, padding.
+const LONG: [(&str, &str, u8, &str); 6] = [
+    ("sealed_request", "long-head", 3, "02034745540568747470730161012f016100"),
+    ("sealed_request", "long-name", 1, "02034745540568747470730161012f800100007861"),
+    ("sealed_request", "long-trailers", 4, "02034745540568747470730161012f000001610162"),
+    ("sealed_request", "long-content", 3, "02034745540568747470730161012f00026162"),
+    ("sealed_response", "long-informational", 3, "03406700"),
+    ("sealed_response", "long-padding", 1, "0340c8000000"),
 ];
