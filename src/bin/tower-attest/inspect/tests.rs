@@ -84,6 +84,8 @@ static ARTEFACTS: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
         ("certificates", [pem("CERTIFICATE", &certificate), pem("CERTIFICATE", &certificate)].concat()),
         ("crls", pem("X509 CRL", &crl)),
         ("policy", include_bytes!("../../../../examples/policy.toml").to_vec()),
+        ("certificates", steering()),
+        ("tcb-info", br#"{"tcbInfo":{"id":"\u001b[2J\u202e"}}"#.to_vec()),
         ("sgx-quote", [&[3, 0, 2, 0, 0, 0, 0, 0][..], &[0; 500]].concat()),
     ]
 });
@@ -105,6 +107,13 @@ fn keys() -> KeyDocument {
 fn table(vek: &[u8]) -> Vec<u8> {
     let numbers = [48, u32::try_from(vek.len()).unwrap()].map(u32::to_le_bytes).concat();
     [&CertTable::VCEK[..], &numbers, &[0; 24], vek].concat()
+}
+
+/// Issued by, and to, what a terminal would obey.
+fn steering() -> Vec<u8> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "\u{1b}[2J\u{7}\r\u{9b}31m");
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
 fn pem(label: &str, der: &[u8]) -> Vec<u8> {
