@@ -14,22 +14,25 @@ use crate::verifier::{Claims, VerifyError};
 
 type Verify = Pin<Box<dyn Future<Output = Result<Claims, VerifyError>> + Send>>;
 
-/// One call of the verifier. What it accepts is believed from then on, and what it refuses no longer.
+/// What the verifier makes of evidence. What it accepts is believed from then on, and what it refuses no longer.
 pub(crate) struct Verification {
-    verify: Verify,
+    call: Call,
     pending: Option<Pending>,
+    /// Whether it has been asked again, since its policy or revocation data changed meanwhile: by this very evidence it may
+    /// be, which brought a new list.
+    again: bool,
+}
+
+/// One call of the verifier.
+struct Call {
+    verify: Verify,
     at: SystemTime,
     revision: u64,
 }
 
 impl Verification {
     pub(crate) fn new(shared: &Shared, pending: Pending) -> Self {
-        let at = shared.now().wall;
-        let revision = shared.revision();
-        let verifier = Arc::clone(&shared.settings.verifier);
-        let report = pending.report().clone();
-        let verify = Box::pin(async move { verifier.verify(&report, at).await });
-        Self { verify, pending: Some(pending), at, revision }
+        Self { call: Call::new(shared, &pending), pending: Some(pending), again: false }
     }
 
     pub(crate) fn poll(
@@ -38,16 +41,26 @@ impl Verification {
         origin: &Origin,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Arc<VerifiedKeys>, AttestError>> {
-        let Poll::Ready(verified) = self.verify.as_mut().poll(cx) else { return Poll::Pending };
         let Some(pending) = self.pending.take() else { return Poll::Pending };
+        let verified = loop {
+            let Poll::Ready(verified) = self.call.verify.as_mut().poll(cx) else {
+                self.pending = Some(pending);
+                return Poll::Pending;
+            };
+            if self.again || shared.revision() == self.call.revision {
+                break verified;
+            }
+            self.again = true;
+            self.call = Call::new(shared, &pending);
+        };
         let digest = *pending.keys();
-        Poll::Ready(match pending.finish(verified, self.at) {
-            Ok(_) if shared.revision() != self.revision => {
+        Poll::Ready(match pending.finish(verified, self.call.at) {
+            Ok(_) if shared.revision() != self.call.revision => {
                 let message = "the verifier's policy or revocation data changed while it verified: retry";
                 Err(AttestError::new(ErrorKind::Unavailable, message))
             }
             Ok(keys) => {
-                shared.trust.trust(origin, &keys, self.revision);
+                shared.trust.trust(origin, &keys, self.call.revision);
                 Ok(keys)
             }
             Err(error) => {
@@ -58,6 +71,17 @@ impl Verification {
                 Err(error)
             }
         })
+    }
+}
+
+impl Call {
+    fn new(shared: &Shared, pending: &Pending) -> Self {
+        let at = shared.now().wall;
+        let revision = shared.revision();
+        let verifier = Arc::clone(&shared.settings.verifier);
+        let report = pending.report().clone();
+        let verify = Box::pin(async move { verifier.verify(&report, at).await });
+        Self { verify, at, revision }
     }
 }
 

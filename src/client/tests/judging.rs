@@ -193,13 +193,34 @@ async fn a_policy_that_changes_while_a_request_is_out_is_applied_to_its_response
 
 #[tokio::test]
 async fn a_policy_that_changes_while_evidence_is_judged_voids_the_judgement() {
+    for (refuses, expected) in [(false, Ok(())), (true, Err(ErrorKind::Refused))] {
+        let set = Set::new();
+        let gate = set.verifier.gate();
+        let mut future = tokio_test::task::spawn(set.send());
+        assert!(future.poll().is_pending());
+        set.verifier.bump();
+        gate.add_permits(1);
+        assert!(future.poll().is_pending(), "the new policy judges it anew");
+        set.verifier.refuse(refuses.then(|| VerifyError::new(VerifyErrorKind::Policy, "measurement")));
+        gate.add_permits(1);
+        let sent = future.await;
+        assert_eq!(sent.as_ref().map(drop).map_err(|_| kind(&sent)), expected);
+        assert_eq!(set.verifier.calls(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_each_time_that_evidence_is_judged_is_not_waited_for() {
     let set = Set::new();
     let gate = set.verifier.gate();
     let mut future = tokio_test::task::spawn(set.send());
-    assert!(future.poll().is_pending());
-    set.verifier.bump();
-    gate.add_permits(1);
+    for _ in 0..2 {
+        assert!(future.poll().is_pending());
+        set.verifier.bump();
+        gate.add_permits(1);
+    }
     assert_eq!(kind(&future.await), ErrorKind::Unavailable);
+    assert_eq!((set.verifier.calls(), set.client.trust().keys), (2, 0));
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub(super) struct Root {
     /// What was read from bodies whose signatures verified, under the memo's digest of body, key and signature.
     pub(super) tcb_infos: Cache<[u8; 32], Arc<TcbInfo>>,
     pub(super) qe_identities: Cache<[u8; 32], Arc<QeIdentity>>,
-    revocations: Revocations,
+    pub(super) revocations: Revocations,
 }
 
 impl fmt::Debug for Root {

@@ -4,6 +4,7 @@
 //! So what one list has revoked, an older one does not take back.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -63,6 +64,8 @@ impl<'a> Crl<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     newest: Mutex<HashMap<[u8; 32], Arc<Newest>>>,
+    /// How often a newer list has revoked what the one before had not.
+    revision: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -76,15 +79,31 @@ impl Revocations {
     pub(super) fn note(&self, issuer: &CertifiedKey, crl: &Crl<'_>) -> Result<(), VerifyError> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let key = crypto::sha256(&[&issuer.0]);
-        let older = match newest.get(&key) {
+        let known = newest.get(&key);
+        let is_newer = match known {
             Some(known) => known.this_update < crl.this_update,
             None => newest.len() < MAX_ISSUERS,
         };
-        if older {
-            let list = crl.list.to_owned().map_err(|error| refuse_with("a CRL has a malformed entry", error))?;
+        if is_newer {
+            let malformed = |error| refuse_with("a CRL has a malformed entry", error);
+            let list = crl.list.to_owned().map_err(malformed)?;
+            let mut revokes_more = false;
+            for revoked in known.iter().flat_map(|_| &crl.list) {
+                let serial = revoked.map_err(malformed)?.serial_number;
+                let before = known.map(|known| known.list.find_serial(serial)).transpose().map_err(malformed)?;
+                revokes_more |= before.flatten().is_none();
+            }
+            if revokes_more {
+                self.revision.fetch_add(1, Ordering::Release);
+            }
             newest.insert(key, Arc::new(Newest { list: list.into(), this_update: crl.this_update }));
         }
         Ok(())
+    }
+
+    /// Changes whenever more has been revoked.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Whether `certificate` of `issuer` is on the newest list that is remembered, which may be newer than the one at hand.

@@ -199,8 +199,9 @@ impl ReportVerifier for TdxVerifier {
         }
     }
 
+    /// Changes with the policy, and when a list has been seen that revokes more than the one before. Both numbers only grow.
     fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
+        self.revision.load(Ordering::Acquire).wrapping_add(self.genuineness.root.revocations.revision())
     }
 }
 

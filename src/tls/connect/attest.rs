@@ -61,7 +61,7 @@ async fn ask(settings: &Settings, sender: &mut Sender, binding: ChannelBinding) 
     let uri = Uri::from_static(WELL_KNOWN_PATH);
     let target = Target::of(&Method::GET, &uri)
         .map_err(|error: TargetError| AttestError::new(ErrorKind::Configuration, error.to_string()))?;
-    let revision = settings.verifier.revision();
+    let mut revision = settings.verifier.revision();
     let exchange = Exchange::new(Nonce::from_bytes(crypto::random()), settings.clock.now(), Method::GET, target);
 
     let mut request = Request::new(Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync());
@@ -75,8 +75,14 @@ async fn ask(settings: &Settings, sender: &mut Sender, binding: ChannelBinding) 
     judge_status(parts.status, &parts.headers)?;
     let body = Collect::new(body, MAX_EVIDENCE).await?;
     let pending = exchange.judge_evidence(&head, Encoded::Json(&body), &settings.expectations)?;
-    let at = settings.clock.now().wall;
-    let verified = settings.verifier.verify(pending.report(), at).await;
+    let mut at = settings.clock.now().wall;
+    let mut verified = settings.verifier.verify(pending.report(), at).await;
+    if settings.verifier.revision() != revision {
+        // It counts under the new policy, or the new list, which this very evidence may have brought.
+        revision = settings.verifier.revision();
+        at = settings.clock.now().wall;
+        verified = settings.verifier.verify(pending.report(), at).await;
+    }
     let keys = pending.finish(verified, at)?;
     let report = exchange.judge_signature(&head, &keys)?;
     if settings.verifier.revision() != revision {

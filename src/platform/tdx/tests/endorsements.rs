@@ -120,6 +120,25 @@ fn what_a_list_has_revoked_stays_revoked_whatever_list_is_stapled() {
     judge(&verifier, &stapled(&other, good()), now()).expect("an older list will do for who is on none");
 }
 
+/// Clients drop the trust that they gave under another revision: a machine that has been revoked since is judged anew.
+#[test]
+fn a_list_that_revokes_more_changes_the_revision() {
+    let verifier = verifier();
+    let mut other = td();
+    other.platform.serial += 1;
+    let hour = |hours: u64| UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 3600 * hours);
+    let see = |spec: CollateralSpec| {
+        let before = verifier.revision();
+        judge(&verifier, &SimProvider::new(other.clone()).stapling(spec).make(&DATA), now()).unwrap();
+        verifier.revision() != before
+    };
+    assert!(!see(good().issued_at(hour(1)).revoke_pck()), "the first list: nothing was believed without one");
+    assert!(!see(good().issued_at(hour(2)).revoke_pck()), "a newer list of the same machines");
+    assert!(!see(good()), "an older list");
+    assert!(!see(good().issued_at(hour(3))), "a newer list of none");
+    assert!(see(good().issued_at(hour(4)).revoke_pck()), "a newer list of one more");
+}
+
 /// Only lists that Intel signed and that hold now are remembered.
 #[test]
 fn a_list_that_intel_did_not_sign_revokes_nothing() {
