@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -44,7 +45,11 @@ pub struct EndorsementDirectory<S = NoSource> {
     path: PathBuf,
     next: S,
     write_back: bool,
+    capacity: usize,
 }
+
+/// How many files a directory may have before nothing more is kept in it, unless set: 16 384, some 64 MiB.
+const CAPACITY: usize = 16 * 1024;
 
 /// The end of a chain of sources: finds nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,21 +76,33 @@ impl CrlSource for NoSource {
 impl EndorsementDirectory {
     /// Reads files below `path`. The directory need not exist before something is written back.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), next: NoSource, write_back: false }
+        Self { path: path.into(), next: NoSource, write_back: false, capacity: CAPACITY }
     }
 }
 
 impl<S> EndorsementDirectory<S> {
     /// Asks `source` for what is not in the directory.
     pub fn then<T>(self, source: T) -> EndorsementDirectory<T> {
-        EndorsementDirectory { path: self.path, next: source, write_back: self.write_back }
+        let Self { path, write_back, capacity, .. } = self;
+        EndorsementDirectory { path, next: source, write_back, capacity }
     }
 
     /// Keeps in the directory what the next source finds and the verifier's check accepts. A file appears whole or not
     /// at all, with mode 0644 on Unix. Where it cannot be written there is a warning, and the certificate is still used.
+    ///
+    /// AMD issues a certificate for every TCB that a report of a real chip names, a forged one too, so that there is a
+    /// [limit](Self::with_capacity).
     #[must_use]
     pub fn write_back(mut self) -> Self {
         self.write_back = true;
+        self
+    }
+
+    /// How many files the directory may have before none is added to it; those that are there are still replaced. 16 384
+    /// unless set.
+    #[must_use]
+    pub fn with_capacity(mut self, files: NonZeroUsize) -> Self {
+        self.capacity = files.get();
         self
     }
 
@@ -120,7 +137,7 @@ impl<S: VekSource> VekSource for EndorsementDirectory<S> {
         let der = self.next.vek(request).await?;
         request.check(&der)?;
         if self.write_back {
-            write(file, der.clone()).await;
+            write(file, der.clone(), self.capacity).await;
         }
         Ok(der)
     }
@@ -135,7 +152,7 @@ impl<S: CrlSource> CrlSource for EndorsementDirectory<S> {
         let failure = match self.checked(request).await {
             Ok(der) => {
                 if self.write_back {
-                    write(file, der.clone()).await;
+                    write(file, der.clone(), self.capacity).await;
                 }
                 return Ok(der);
             }
@@ -194,18 +211,25 @@ fn read_blocking(file: &Path, limit: usize) -> io::Result<Bytes> {
     Ok(content.into())
 }
 
-/// Puts `content` into `file`, whole or not at all.
-pub(super) async fn write(file: PathBuf, content: Bytes) {
+/// Puts `content` into `file`, whole or not at all; not if it is new and its directory has `capacity` files.
+async fn write(file: PathBuf, content: Bytes, capacity: usize) {
     let path = file.clone();
-    let outcome = tokio::task::spawn_blocking(move || write_blocking(&path, &content)).await.map_err(io::Error::other);
+    let written = tokio::task::spawn_blocking(move || write_blocking(&path, &content, capacity)).await;
+    let outcome = written.map_err(io::Error::other);
     if let Err(error) = outcome.and_then(|written| written) {
         tracing::warn!(file = %file.display(), %error, "snp.endorsement_file.not_written");
     }
 }
 
-fn write_blocking(file: &Path, content: &[u8]) -> io::Result<()> {
+fn write_blocking(file: &Path, content: &[u8], capacity: usize) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
+    if !fs::exists(file)? && fs::read_dir(directory)?.take(capacity).count() >= capacity {
+        return Err(io::Error::other(format!(
+            "expected less than {capacity} files in the directory, found as many or more: remove those of chips and TCBs \
+             that are gone"
+        )));
+    }
     // Beside the file, because a rename works only within one file system. The name is nobody's: 16 random bytes.
     let temporary = directory.join(format!(".endorsement-{}", Hex(&crypto::random::<16>())));
     let written = create(&temporary).and_then(|mut new| {

@@ -100,6 +100,22 @@ async fn a_file_that_fails_the_check_is_passed_over_and_replaced() {
     assert_eq!(fs::read(&file).unwrap(), b"good");
 }
 
+/// A forged report of a real chip may name any TCB, and AMD has a certificate for each.
+#[tokio::test]
+async fn a_directory_that_is_full_takes_nothing_new_and_what_is_found_is_used() {
+    let place = place();
+    let two = NonZeroUsize::new(2).unwrap();
+    let source = EndorsementDirectory::new(place.path()).with_capacity(two).then(Next::with(b"good")).write_back();
+    let request = |snp| VekRequest::of(id(Product::Milan, [0xab; 64], [3, 0, 0, 0, 0, 0, snp, 115]), &good);
+    for snp in 0..5 {
+        assert_eq!(source.vek(&request(snp)).await.unwrap(), &b"good"[..]);
+    }
+    assert_eq!(names(&place).len(), 2);
+    fs::write(source.file_of(&request(0).id()), b"evil").unwrap();
+    source.vek(&request(0)).await.unwrap();
+    assert_eq!(fs::read(source.file_of(&request(0).id())).unwrap(), b"good", "what is there is still replaced");
+}
+
 #[tokio::test]
 async fn a_file_larger_than_a_certificate_is_passed_over() {
     let place = place();
@@ -171,7 +187,7 @@ fn a_write_that_fails_half_way_leaves_no_file() {
     let place = place();
     let target = place.path().join("vcek.der");
     fs::create_dir(&target).unwrap();
-    write_blocking(&target, b"good").unwrap_err();
+    write_blocking(&target, b"good", CAPACITY).unwrap_err();
     assert_eq!(names(&place), ["vcek.der"]);
 }
 
@@ -180,6 +196,6 @@ fn what_cannot_take_its_place_leaves_nothing_behind() {
     let place = place();
     let occupied = place.path().join("crl-milan.der");
     fs::create_dir_all(occupied.join("full")).unwrap();
-    write_blocking(&occupied, b"content").unwrap_err();
+    write_blocking(&occupied, b"content", CAPACITY).unwrap_err();
     assert_eq!(names(&place), ["crl-milan.der"]);
 }
