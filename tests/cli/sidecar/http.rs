@@ -116,6 +116,17 @@ async fn what_an_upstream_forges_does_not_reach_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_does_not_lead_a_program_past_connect() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &["--sealed"]);
+    for flags in [&[][..], &["--sealed"]] {
+        let response = get(&client(), serve.connect(flags).addr(), "/redirect").await;
+        assert_eq!(response.status(), StatusCode::FOUND);
+        assert_eq!(response.headers()["location"], "/version?a#b", "{flags:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statuses_trailers_and_empty_answers_pass() {
     let upstream = Upstream::start().await;
     let serve = Serve::start(&upstream.url(), &[]);

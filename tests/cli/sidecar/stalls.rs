@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::balancer::support::{Worker, balancer, dir, policy};
 use super::http2::{END_HEADERS, END_STREAM, HEADERS, frame, get_block, opening};
-use super::support::{PATIENCE, Serve, client, collected, eventually, get};
+use super::support::{PATIENCE, Serve, client, collected, eventually, get, raw};
 use super::upstream::{Seen, Upstream};
 
 /// More responses than the windows of one connection have room for, unless each stream has its share of it.
@@ -46,6 +46,31 @@ async fn who_does_not_read_from_connect_holds_up_no_other_program() {
     let tcp = TcpStream::connect(connect.addr()).await.unwrap();
     let _stuck = does_not_read(tcp, &upstream.seen).await;
     others_are_served(connect.addr()).await;
+}
+
+/// Sends the same again and again and reads no answer, until nothing moves any more.
+async fn reads_no_answer<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, beginning: &[u8], again: &[u8]) -> I {
+    io.write_all(beginning).await.unwrap();
+    let (chunk, pause) = (again.repeat(1000), std::time::Duration::from_secs(1));
+    while let Ok(Ok(())) = tokio::time::timeout(pause, io.write_all(&chunk)).await {}
+    io
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_no_answer_does_not_keep_a_connection() {
+    let upstream = Upstream::start().await;
+    let flags = ["--header-timeout", "1s", "--idle-timeout", "1s", "--max-connections", "1"];
+    let serve = Serve::start(&upstream.url(), &flags);
+    // Answered by `serve` itself, and so at once.
+    let asks = b"GET /.well-known/tower-attest HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let ping = frame(6, 0, 0, b"12345678");
+    for (alpn, beginning, again) in [("http/1.1", vec![], &asks[..]), ("h2", opening(), &ping)] {
+        let _stuck = reads_no_answer(serve.tls(alpn).await, &beginning, again).await;
+        let request = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let asked = async { raw(serve.tls("http/1.1").await, request).await };
+        let answered = tokio::time::timeout(PATIENCE, asked).await.expect("there is room for others");
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
 }
 
 /// Uploads to a service that does not read, until nothing moves any more.

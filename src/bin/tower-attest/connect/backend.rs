@@ -20,6 +20,7 @@ use tower_attest::seal::Seal;
 use tower_attest::tls::{AttestedChannel, ChannelBuilder, EndpointState};
 use tower_attest::{AttestError, BoxError, VerifiedReport};
 
+use super::location::keep_here;
 use super::result::{ATTESTATION_RESULT, failed, verified};
 use crate::admin::metrics::believing::Believing;
 use crate::failure::Failure;
@@ -245,8 +246,12 @@ impl Backend for AttestedBackend {
         let mut response = loop {
             attempts += 1;
             let attempt = Request::from_parts(parts.clone(), loan.lend().boxed_unsync());
-            let error = match self.route().exchange(attempt, upgrade)?.await {
-                Ok(response) => break response,
+            let route = self.route();
+            let error = match route.exchange(attempt, upgrade)?.await {
+                Ok(mut response) => {
+                    keep_here(response.headers_mut(), &route.far.uri);
+                    break response;
+                }
                 Err(error) => error,
             };
             // A server that ends a connection says which requests on it came too late.

@@ -2,6 +2,7 @@
 
 mod addresses;
 pub(crate) mod backend;
+mod location;
 mod reload;
 mod result;
 

@@ -13,7 +13,7 @@ use super::limits::Limits;
 
 /// How long after its limit an exchange may go on before its whole connection is ended. By then its timers have ended
 /// all that polls them; what is left is a client that does not read.
-const SLACK: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// How many exchanges a connection may have begun before those that ended are forgotten.
 const SWEEP: usize = 64;
 

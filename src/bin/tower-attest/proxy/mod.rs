@@ -16,4 +16,5 @@ pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod shutdown;
 pub(crate) mod timed;
+pub(crate) mod unread;
 pub(crate) mod upgrade;

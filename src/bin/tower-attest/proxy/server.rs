@@ -16,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_attest::BoxError;
 use tower_service::Service;
 
-use super::activity::Exchanges;
+use super::activity::{Exchanges, SLACK};
 use super::limits::Limits;
 use super::opening::Opening;
 use super::shutdown::Running;
+use super::unread::Unread;
 
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
@@ -42,7 +43,9 @@ pub(crate) async fn serve_connection<I, S, B>(
     B::Error: Into<BoxError>,
 {
     let builder = builder(limits);
-    let io = TokioIo::new(Opening::new(io, limits.header_timeout));
+    // An exchange's own clock, which has an answer to give, comes first.
+    let unread = limits.idle().map(|limit| limit.saturating_add(SLACK));
+    let io = TokioIo::new(Unread::new(Opening::new(io, limits.header_timeout), unread));
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)));
     let mut overdue = pin!(exchanges.overdue(limits));
     let mut draining = false;
