@@ -233,6 +233,7 @@ mod tests {
             for (index, leaf) in leaves.iter().enumerate() {
                 let proof = tree.proof(index).unwrap();
                 assert_eq!(proof.path, path_by_definition(index, &leaves), "{index} of {size}");
+                assert_eq!((proof.index() as usize, proof.size() as usize), (index, size));
                 assert_eq!(proof.report_data(&Platform::SNP, leaf), tree.report_data(&Platform::SNP));
                 assert_eq!(BatchProof::decode(&proof.encode()), Ok(proof));
             }
