@@ -71,6 +71,20 @@ fn amend(headers: &mut HeaderMap, list: HeaderName, field: &HeaderName) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_preflight_is_all_three_its_method_its_origin_and_the_method_it_asks_for() {
+        let whole = [
+            (http::header::ORIGIN, HeaderValue::from_static("null")),
+            (ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
+        ];
+        let of = |fields: &[(HeaderName, HeaderValue)]| fields.iter().cloned().collect::<HeaderMap>();
+        assert!(is_preflight(&Method::OPTIONS, &of(&whole)));
+        assert!(!is_preflight(&Method::GET, &of(&whole)));
+        for field in &whole {
+            assert!(!is_preflight(&Method::OPTIONS, &of(std::slice::from_ref(field))));
+        }
+    }
+
     fn after(lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers: HeaderMap = lines
             .iter()

@@ -114,8 +114,21 @@ mod tests {
     use http_body_util::{BodyExt, Full};
 
     use super::*;
+    use crate::server::attester::AttesterErrorKind;
 
     type Reply = Response<ReportBody<Full<Bytes>>>;
+
+    #[test]
+    fn over_grpc_a_refusal_says_whether_to_mend_the_request_or_to_ask_again() {
+        let stalled = AttesterError::new(AttesterErrorKind::Stalled, "no report");
+        for (refusal, code) in [
+            (Refusal::MissingNonce, GrpcCode::InvalidArgument),
+            (Refusal::NonceRequired, GrpcCode::FailedPrecondition),
+            (Refusal::NoEvidence(stalled), GrpcCode::Unavailable),
+        ] {
+            assert_eq!(refusal.grpc_code(), code, "{}", refusal.code());
+        }
+    }
 
     #[tokio::test]
     async fn a_problem_says_the_same_in_status_and_body() {

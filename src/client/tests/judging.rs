@@ -84,6 +84,7 @@ async fn evidence_that_cannot_be_judged_now_leaves_believed_keys_believed_until_
     let response = set.send().await.unwrap();
     assert_eq!(set.verifier.calls(), 2, "the renewal was tried");
     assert_eq!(crate::VerifiedReport::of(&response).unwrap().age(), AGE / 2);
+    assert_eq!(set.client.trust().keys, 1);
     set.clock.advance(AGE / 2);
     assert_eq!(set.refused().await, ErrorKind::Unavailable);
 }

@@ -366,6 +366,15 @@ async fn an_idle_attester_renews_its_keys_and_lets_the_old_ones_go() {
     assert!(first.upgrade().is_none());
 }
 
+#[tokio::test]
+async fn another_configuration_counts_from_the_next_keys_on_which_begin_at_once() {
+    let (attester, ..) = started(|builder| builder.config([1; 32])).await;
+    let before = attester.current_keys();
+    attester.set_config([2; 32]).unwrap();
+    assert_eq!(attester.key_document().fields().config, Some([2; 32]));
+    assert_ne!(attester.current_keys().digest(), before.digest());
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_are_renewed_while_the_device_hangs() {
     let clock = ManualClock::new();

@@ -79,6 +79,24 @@ async fn evidence_that_is_omitted_is_told_with_its_reason() {
 }
 
 #[test]
+fn reasons_have_stable_names() {
+    let unavailable = |kind| Outcome::Omitted(Omission::Unavailable(kind));
+    for (outcome, reason) in [
+        (Outcome::Signed, None),
+        (Outcome::Omitted(Omission::TooLarge), Some("too-large")),
+        (Outcome::Omitted(Omission::Late), Some("late")),
+        (unavailable(AttesterErrorKind::Configuration), Some("configuration")),
+        (unavailable(AttesterErrorKind::QueueFull), Some("queue-full")),
+        (unavailable(AttesterErrorKind::Hardware), Some("hardware")),
+        (unavailable(AttesterErrorKind::Stalled), Some("stalled")),
+        (unavailable(AttesterErrorKind::Stopped), Some("stopped")),
+        (Outcome::Refused("no-exporter"), Some("no-exporter")),
+    ] {
+        assert_eq!(outcome.reason(), reason, "{outcome:?}");
+    }
+}
+
+#[test]
 fn clients_that_ask_are_told_from_those_that_do_not() {
     let unasked = [Outcome::Unasked, Outcome::Refused("nonce-required"), Outcome::Refused("missing-nonce")];
     let asked = [

@@ -1,4 +1,4 @@
-use super::super::MAX_CRL;
+use super::super::{MAX_CERTIFICATE, MAX_CRL};
 use super::super::sim::Authority;
 use super::*;
 use crate::der::write::{bit_string, sequence};
@@ -62,6 +62,13 @@ fn a_certificate_changed_anywhere_is_refused() {
         let error = judge.check(&report.clone().with_vek(resized), now()).expect_err(&format!("{len}"));
         assert_eq!(error.kind(), VerifyErrorKind::Endorsement, "{len}: {error}");
     }
+}
+
+#[test]
+fn a_certificate_has_a_greatest_length() {
+    let refusal = |length| VekCertificate::parse(vec![0; length]).unwrap_err().to_string();
+    assert!(refusal(MAX_CERTIFICATE + 1).contains("at most"), "{}", refusal(MAX_CERTIFICATE + 1));
+    assert!(refusal(MAX_CERTIFICATE).contains("does not parse"), "{}", refusal(MAX_CERTIFICATE));
 }
 
 #[test]
@@ -162,6 +169,8 @@ fn a_list_that_no_pinned_root_signed_is_refused() {
     }
     let error = simulated().with_crls([vec![0; MAX_CRL + 1]]).unwrap_err();
     assert!(error.to_string().contains("at most 1048576 bytes"), "{error}");
+    let error = simulated().with_crls([vec![0; MAX_CRL]]).unwrap_err();
+    assert!(!error.to_string().contains("at most"), "{error}");
 }
 
 #[test]
