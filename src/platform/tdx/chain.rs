@@ -292,6 +292,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_ends_does_not_hold_at_its_end() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        for (now, holds) in [(9, false), (10, true), (19, true), (20, false), (21, false)] {
+            assert_eq!(within("a list", at(10), at(20), at(now)).is_ok(), holds, "{now}");
+        }
+    }
+
+    #[test]
     fn the_pinned_root_is_intels() {
         let digest = crate::crypto::sha256(&[INTEL_ROOT]);
         let expected = "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3";

@@ -82,7 +82,9 @@ impl SignatureVerificationAlgorithm for SignatureMemo {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    };
 
     use super::*;
 
@@ -117,6 +119,15 @@ mod tests {
         assert!(!memo.verify(&key, b"message", &signature, EcdsaEncoding::Der));
         let (shifted, rest) = key.split_at(64);
         assert!(!memo.verify(shifted, &[rest, b"message".as_slice()].concat(), &signature, EcdsaEncoding::Fixed));
+    }
+
+    #[test]
+    fn webpki_is_told_what_is_not_signed() {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let signature = key.sign(&SystemRandom::new(), b"message").unwrap();
+        let memo = SignatureMemo::new();
+        let verify = |message: &[u8]| memo.verify_signature(key.public_key().as_ref(), message, signature.as_ref());
+        assert!(verify(b"message").is_ok() && verify(b"massage").is_err());
     }
 
     #[test]

@@ -98,3 +98,28 @@ fn flag(configuration: &[u8], arc: u8) -> Option<Option<bool>> {
         None => Some(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn svns_are_der_integers_of_16_bits() {
+        for (integer, expected) in [
+            (&[0][..], Some(0)),
+            (&[0x7f], Some(0x7f)),
+            (&[0, 0x80], Some(0x80)),
+            (&[1, 0], Some(0x100)),
+            (&[0x7f, 0xff], Some(0x7fff)),
+            (&[0, 0x80, 0], Some(0x8000)),
+            (&[0, 0xff, 0xff], Some(0xffff)),
+            (&[], None),
+            (&[0x80], None),
+            (&[0x80, 0], None),
+            (&[1, 0, 0], None),
+            (&[0, 1, 0, 0], None),
+        ] {
+            assert_eq!(unsigned(integer), expected, "{integer:02x?}");
+        }
+    }
+}

@@ -370,3 +370,6 @@ pub(super) fn converge(launch: &Verdict, current: Option<&Verdict>, qe: &Verdict
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

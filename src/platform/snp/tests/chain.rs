@@ -1,5 +1,5 @@
-use super::super::{MAX_CERTIFICATE, MAX_CRL};
 use super::super::sim::Authority;
+use super::super::{MAX_CERTIFICATE, MAX_CRL, VekCertificate};
 use super::*;
 use crate::der::write::{bit_string, sequence};
 

@@ -57,6 +57,18 @@ fn a_tcb_info_that_another_certificate_of_intel_signed_is_refused() {
     refused(judge(&verifier(), &report, now()), VerifyErrorKind::Endorsement, "Intel SGX TCB Signing");
 }
 
+#[test]
+fn each_issuer_chain_is_verified_even_where_the_other_is_good() {
+    let spoils: [fn(&mut Collateral); 2] =
+        [|set| set.qe_identity_issuer_chain.clear(), |set| set.tcb_info_issuer_chain.clear()];
+    for spoil in spoils {
+        let mut collateral = good().build();
+        spoil(&mut collateral);
+        let report = Report::new(Tee::TDX, td().quote(&DATA)).with_collateral(collateral.to_json());
+        assert_eq!(judge(&verifier(), &report, now()).unwrap_err().kind(), VerifyErrorKind::Endorsement);
+    }
+}
+
 /// Remembered signatures must not outlive a revocation or an expiry.
 #[test]
 fn a_remembered_pck_chain_counts_only_within_its_dates() {
@@ -178,6 +190,26 @@ fn collateral_comes_from_the_source_where_none_good_is_stapled() {
     let expired = good().issued_at(UNIX_EPOCH + Duration::from_secs(1_700_000_000)).build();
     judge(&verifier, &bare.with_collateral(expired.to_json()), now()).unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+/// Has one set checked and hands out another.
+#[derive(Debug)]
+struct TwoFaced(CollateralSpec);
+
+#[async_trait]
+impl CollateralSource for TwoFaced {
+    async fn collateral(&self, request: &CollateralRequest<'_>) -> Result<Arc<Collateral>, EndorsementError> {
+        request.check(&Arc::new(good().build())).unwrap();
+        Ok(Arc::new(self.0.clone().build()))
+    }
+}
+
+#[test]
+fn a_source_is_judged_by_what_it_returns_and_not_by_what_it_had_checked() {
+    let bare = Report::new(Tee::TDX, td().quote(&DATA));
+    judge(&verifier().collateral_source(TwoFaced(good())), &bare, now()).unwrap();
+    let lying = verifier().collateral_source(TwoFaced(good().revoke_pck()));
+    refused(judge(&lying, &bare, now()), VerifyErrorKind::Revoked, "CRL");
 }
 
 #[test]

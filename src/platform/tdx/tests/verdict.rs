@@ -38,6 +38,34 @@ fn a_judgement_says_what_each_rule_asks_for_whether_it_holds_or_not() {
 }
 
 #[test]
+fn advisories_are_claimed_where_there_are_any() {
+    let advisories = |spec| {
+        let policy = TdxPolicy::pin(MRTD).accept(AcceptedStatus::new(TcbStatus::SwHardeningNeeded, ["INTEL-SA-1"]));
+        let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new());
+        let report = SimProvider::new(td()).stapling(spec).make(&DATA);
+        judge(&verifier, &report, now()).unwrap().fact("advisories").map(str::to_owned)
+    };
+    assert_eq!(advisories(good()), None);
+    let hardening = good().status(TcbStatus::SwHardeningNeeded, &["INTEL-SA-1"]);
+    assert_eq!(advisories(hardening), Some("INTEL-SA-1".to_owned()));
+}
+
+/// Bits outside the identity's mask may stand in its attributes, and not in the module's.
+#[test]
+fn a_modules_attributes_are_compared_under_the_mask() {
+    let masked = |info: &mut serde_json::Value| {
+        info["tdxModuleIdentities"][0]["attributes"] = json!("F100000000000000");
+        info["tdxModuleIdentities"][0]["attributesMask"] = json!("0F00000000000000");
+    };
+    let mut td = td();
+    for (attributes, accepted) in [(0x01, true), (0x00, false), (0x03, false), (0xf1, false), (0x11, false)] {
+        td.report.seam_attributes = attributes;
+        let verdict = verify(&td, good().edit_tcb_info(masked));
+        assert_eq!(verdict.is_ok(), accepted, "{attributes:#x}: {verdict:?}");
+    }
+}
+
+#[test]
 fn a_verifier_of_real_hardware_refuses_every_simulated_quote() {
     for format in [QuoteFormat::V4, QuoteFormat::V5Td10, QuoteFormat::V5Td15] {
         let report = SimProvider::new(td().with_format(format)).stapling(good()).make(&DATA);
