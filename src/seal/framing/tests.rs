@@ -237,6 +237,12 @@ fn a_chunk_over_the_limit_is_refused_before_it_is_read() {
         let expected = SealError::ChunkTooLarge { found: length as u64, limit: MAX_SEALED_CHUNK };
         assert_eq!(server.open(&stream), Err(expected));
     }
+    // The largest chunks are read, and only then found to be none.
+    let filling = vec![0; MAX_SEALED_CHUNK];
+    let announced = crate::seal::varint::encode(MAX_SEALED_CHUNK as u64);
+    for largest in [[&one[..], announced.as_ref(), &filling].concat(), [&one[..], &[0], &filling].concat()] {
+        assert_eq!(server.open(&largest), Err(SealError::Broken));
+    }
     let endless = [&one[..], &[0], &vec![0; MAX_SEALED_CHUNK + 1]].concat();
     assert!(matches!(server.open(&endless), Err(SealError::ChunkTooLarge { .. })));
 }

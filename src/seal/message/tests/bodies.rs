@@ -96,6 +96,7 @@ async fn open(pair: &KeyPair, stream: &[u8], piece: usize) -> Result<(Vec<u8>, O
     let rest = stream[RequestHeader::LEN..].chunks(piece);
     let carrier = Script::new(rest.map(|piece| Step::Frame(Frame::data(Bytes::copy_from_slice(piece)))));
     let mut body = opening(pair, stream, carrier);
+    assert!(!body.is_end_stream(), "not before it was read");
     let head = std::future::poll_fn(|cx| body.as_mut().poll_head(cx)).await;
     let Event::Request(head) = head.map_err(|error| report(error).to_string())? else { panic!("no request") };
     assert_eq!((head.method.as_str(), head.uri.to_string().as_str()), ("POST", "https://a/p"));

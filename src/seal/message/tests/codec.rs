@@ -144,6 +144,19 @@ fn a_message_ends_after_its_line_its_head_its_content_or_its_trailers_and_nowher
 }
 
 #[test]
+fn a_response_that_is_cut_within_its_fields_or_a_length_is_refused() {
+    let field = [1, b'a', 1, b'b'];
+    let content = [&[0x40, 100][..], &[7; 100]].concat();
+    let known = [&[1, 0x40, 0xc8, 4][..], &field, &content].concat();
+    let indeterminate = [&[3, 0x40, 0xc8][..], &field, &[0], &content].concat();
+    for bytes in [known, indeterminate] {
+        let ends: Vec<_> = (0..=bytes.len()).filter(|length| read_response(&bytes[..*length]).is_ok()).collect();
+        assert_eq!(ends[..2], [3, 8], "after the status, and after the fields");
+        assert!(ends[2..].iter().all(|end| *end == bytes.len()), "{ends:?}");
+    }
+}
+
+#[test]
 fn the_examples_of_rfc_9458_leave_out_all_that_is_empty() {
     let request = hex::decode("00034745540568747470730b6578616d706c652e636f6d012f").unwrap();
     assert_eq!(read_request(&request).unwrap().line, "GET https://example.com/");
@@ -320,10 +333,19 @@ fn a_head_over_the_limit_is_refused_before_it_is_held() {
     assert_eq!(read_response(&informational), too_large);
     let trailers = [&head[..], &[0], &field.repeat(MAX_HEAD / 100)].concat();
     assert_eq!(read_request(&trailers), too_large);
+    let section = field.repeat(MAX_HEAD / 200);
+    let both = [&head[..head.len() - 1], &section, &[0, 0], &section, &[0]].concat();
+    assert_eq!(read_request(&both).unwrap().trailers.len(), MAX_HEAD / 200, "trailers have a limit of their own");
 
     let (mut parts, ()) = Request::get("https://a/").body(()).unwrap().into_parts();
     parts.headers.insert("x", "y".repeat(MAX_HEAD).parse().unwrap());
     assert_eq!(request_head(&parts), Err(SealError::HeadTooLarge(MAX_HEAD)));
+    let mut of = |length: usize| {
+        parts.headers.insert("x", "y".repeat(length).parse().unwrap());
+        request_head(&parts)
+    };
+    let fits = (MAX_HEAD - 200) + (MAX_HEAD - 32 - of(MAX_HEAD - 200).unwrap().len());
+    assert!(of(fits).is_ok() && of(fits + 1).is_err(), "the limit itself fits");
 }
 
 #[test]
