@@ -47,16 +47,8 @@ fn batches(c: &mut Criterion) {
 
 /// As a Genoa guest sends it from a batch of 256, the VEK with it.
 fn evidence() -> Evidence {
-    let keys = KeyDocument::build(KeyDocumentFields {
-        instance: [1; 16],
-        epoch: 1,
-        names: vec!["prover.example".to_owned()],
-        sign: [2; 32],
-        config: None,
-        seal: None,
-        route: None,
-    })
-    .unwrap();
+    let fields = KeyDocumentFields::new([1; 16], 1, vec!["prover.example".to_owned()], [2; 32]);
+    let keys = KeyDocument::build(fields).unwrap();
     let report = Report::new(Platform::SNP, vec![3; 1184]).with_vek(vec![4; 1360]);
     let batch = BatchTree::new(leaves(256)).unwrap().proof(7).unwrap();
     Evidence { report, keys: keys.bytes().clone(), batch }

@@ -48,7 +48,7 @@ fn main() {
     };
     let verifier = || {
         TdxVerifier::trusting_simulator(TdxPolicy::pin(MRTD), &intel)
-            .collateral_source(MemoryCollateral::new(collateral.clone()))
+            .with_collateral_source(MemoryCollateral::new(collateral.clone()))
     };
 
     let warm = verifier();

@@ -105,11 +105,9 @@ impl ProviderError {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// Adds what caused it.
-    #[must_use]
-    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(Arc::from(source.into()));
-        self
+    /// An error of `kind` that `source` caused.
+    pub fn with_source(kind: ProviderErrorKind, message: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self { kind, message: message.into(), source: Some(Arc::from(source.into())) }
     }
 
     /// What kind of failure it is.

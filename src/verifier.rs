@@ -261,6 +261,7 @@ impl fmt::Display for VerifyErrorKind {
 
 /// One rule that a report failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FailedRule {
     /// The rule's name, as the policy file spells it.
     pub rule: String,

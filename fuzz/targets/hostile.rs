@@ -275,15 +275,11 @@ impl Liar {
         let seal = PrivateKey::from_private_key(&X25519, &[9; 32]).expect("a key");
         let sign = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).expect("a key");
         let suites = vec![Suite::AES_128_GCM];
-        let document = KeyDocument::build(KeyDocumentFields {
-            instance: [0; 16],
-            epoch: 1,
-            names: vec!["prover.example".to_owned()],
-            sign: sign.public_key().as_ref().try_into().expect("32 bytes"),
-            config: None,
-            seal: Some(KeyConfig { id: 1, public: public(&seal), suites }),
-            route: None,
-        });
+        let names = vec!["prover.example".to_owned()];
+        let key = sign.public_key().as_ref().try_into().expect("32 bytes");
+        let mut fields = KeyDocumentFields::new([0; 16], 1, names, key);
+        fields.seal = Some(KeyConfig { id: 1, public: public(&seal), suites });
+        let document = KeyDocument::build(fields);
         Self { seal, sign, document: document.expect("a document"), provider: tee.provider() }
     }
 

@@ -21,7 +21,7 @@ use crate::verifier::ReportVerifier;
 /// How old evidence may grow before requests wait for new evidence, unless set: 10 minutes.
 pub const DEFAULT_MAX_EVIDENCE_AGE: Duration = Duration::from_secs(600);
 /// How long fetching and verifying evidence may take, unless set: 10 seconds.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const DEFAULT_VERIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What happens to a response whose report is missing or bad.
 ///
@@ -85,7 +85,7 @@ impl AttestLayer {
                 accept_presence: false,
                 bind_channel: false,
                 max_evidence_age: DEFAULT_MAX_EVIDENCE_AGE,
-                timeout: DEFAULT_TIMEOUT,
+                timeout: DEFAULT_VERIFICATION_TIMEOUT,
                 evidence_limit: MAX_EVIDENCE,
                 clock: Arc::new(SystemClock),
                 on_verdict: None,
@@ -152,7 +152,7 @@ impl AttestLayer {
 
     /// How long fetching and verifying evidence may take, apart from the request's own time; 10 seconds unless set.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn verification_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }

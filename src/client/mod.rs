@@ -88,7 +88,7 @@ pub(crate) mod verified;
 mod via;
 
 pub use self::future::AttestFuture;
-pub use self::layer::{AttestLayer, DEFAULT_MAX_EVIDENCE_AGE, DEFAULT_TIMEOUT, Mode};
+pub use self::layer::{AttestLayer, DEFAULT_MAX_EVIDENCE_AGE, DEFAULT_VERIFICATION_TIMEOUT, Mode};
 pub use self::service::Attest;
 pub use self::trust::TrustStats;
 pub use self::verified::{Observation, Reply, Strength, Verdict, VerifiedReport};

@@ -77,8 +77,8 @@ fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), 
     match thread::Builder::new().name(name.to_owned()).spawn(run) {
         Ok(_detached) => Ok(()),
         Err(error) => {
-            Err(ProviderError::new(ProviderErrorKind::Failed, format!("the thread {name} cannot be started: {error}"))
-                .with_source(error))
+            let message = format!("the thread {name} cannot be started: {error}");
+            Err(ProviderError::with_source(ProviderErrorKind::Failed, message, error))
         }
     }
 }

@@ -49,8 +49,9 @@ pub struct KeyDocument {
     fields: KeyDocumentFields,
 }
 
-/// What a key document says.
+/// What a key document says. Later versions of this crate know more members.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyDocumentFields {
     /// 16 random bytes per start of the server.
     pub instance: [u8; 16],
@@ -69,6 +70,22 @@ pub struct KeyDocumentFields {
     pub seal: Option<KeyConfig>,
     /// What balancers route sealed requests by: 1 to 64 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`.
     pub route: Option<String>,
+}
+
+impl KeyDocumentFields {
+    /// The members that every key document has; the others are `None`, and can be set.
+    ///
+    /// ```
+    /// use tower_attest::protocol::{KeyDocument, KeyDocumentFields};
+    ///
+    /// let mut fields = KeyDocumentFields::new([1; 16], 1, vec!["prover.example".to_owned()], [2; 32]);
+    /// fields.route = Some("tee-1".to_owned());
+    /// assert_eq!(KeyDocument::build(fields.clone())?.fields(), &fields);
+    /// # Ok::<(), tower_attest::protocol::KeyDocumentError>(())
+    /// ```
+    pub fn new(instance: [u8; 16], epoch: u64, names: Vec<String>, sign: [u8; 32]) -> Self {
+        Self { instance, epoch, names, sign, config: None, seal: None, route: None }
+    }
 }
 
 impl KeyDocument {

@@ -2,6 +2,7 @@
 
 /// One rule and what it made of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuleOutcome {
     /// The rule's name, as the policy file spells it.
     pub rule: &'static str,

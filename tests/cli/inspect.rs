@@ -49,15 +49,7 @@ fn arguments(parts: &[&dyn AsRef<std::ffi::OsStr>]) -> Vec<OsString> {
 
 /// Evidence for [`NONCE`], without a channel.
 fn evidence(platform: &Platform, make: impl FnOnce(&[u8; 64]) -> Report) -> Evidence {
-    let fields = KeyDocumentFields {
-        instance: [1; 16],
-        epoch: 3,
-        names: vec!["prover.example".to_owned()],
-        sign: [2; 32],
-        config: None,
-        seal: None,
-        route: None,
-    };
+    let fields = KeyDocumentFields::new([1; 16], 3, vec!["prover.example".to_owned()], [2; 32]);
     let document = KeyDocument::build(fields).unwrap();
     let nonce = Nonce::from_bytes(NONCE);
     let leaf = EvidenceStatement { platform, nonce: &nonce, binding: None, keys: document.digest() }.leaf();

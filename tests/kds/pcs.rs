@@ -44,7 +44,7 @@ fn bare_report() -> Report {
 
 fn verifier(source: Arc<MemoryCollateral<PcsClient<HttpsClient>>>) -> Arc<TdxVerifier> {
     let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin(MRTD), &SimulatedIntel::new());
-    Arc::new(verifier.collateral_source(source))
+    Arc::new(verifier.with_collateral_source(source))
 }
 
 async fn verify(verifier: &TdxVerifier) -> Result<(), VerifyError> {

@@ -34,7 +34,7 @@ fn provider() -> SimProvider {
 }
 
 fn verifier(policy: TdxPolicy) -> TdxVerifier {
-    TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new()).collateral_source(intel().build())
+    TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new()).with_collateral_source(intel().build())
 }
 
 fn client() -> AttestLayer {
@@ -214,7 +214,7 @@ async fn stapled_collateral_goes_by_the_endpoint_alone_and_is_enough_for_a_clien
 async fn stapled_collateral_that_is_rolled_back_or_another_platforms_is_refused() {
     let mut elsewhere = SimulatedTd::new(MRTD).platform;
     elsewhere.pck.id.fmspc = [0x90, 0xc0, 0x6f, 0, 0, 0];
-    let floor = || TdxPolicy::pin(MRTD).min_tcb_evaluation_data_number(19);
+    let floor = || TdxPolicy::pin(MRTD).with_min_tcb_evaluation_data_number(19);
     for (collateral, reason) in [
         (intel().evaluation_number(19), None),
         (intel().evaluation_number(18), Some("min-tcb-evaluation-data-number: expected at least 19, found 18")),

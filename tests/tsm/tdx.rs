@@ -46,7 +46,7 @@ fn intel() -> CollateralSpec {
 /// What stands before a client's transport. The quote comes without collateral: the client has a source.
 fn layer() -> AttestLayer {
     let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin(MRTD), &SimulatedIntel::new())
-        .collateral_source(intel().build());
+        .with_collateral_source(intel().build());
     AttestLayer::new(verifier).accept_presence().name("prover.example")
 }
 

@@ -165,7 +165,7 @@ fn policies(entry: &Entry<'_>, report: &Report, details: &TdxDetails) -> Result<
     let judge = |policy| block_on(TdxVerifier::new(policy).verify(report, entry.time()));
     if entry.has_flag("sept_ve_disable_off") {
         agree("the default's failed rules", rules(&judge(pinned()).unwrap_err()), vec!["td-attributes"])?;
-        judge(pinned().td_attributes(0, !SEPT_VE_DISABLE)).map_err(|error| error.to_string())?;
+        judge(pinned().with_td_attributes(0, !SEPT_VE_DISABLE)).map_err(|error| error.to_string())?;
     } else {
         let claims = judge(pinned()).map_err(|error| error.to_string())?;
         agree("REPORTDATA", hex::encode(claims.report_data()), hex::encode(details.td_report.report_data))?;
@@ -175,8 +175,8 @@ fn policies(entry: &Entry<'_>, report: &Report, details: &TdxDetails) -> Result<
     let mut other = details.td_report.mr_td;
     other[47] ^= 1;
     let policy = TdxPolicy::pin(other)
-        .td_attributes(0, 0)
-        .min_tcb_evaluation_data_number(details.tcb_evaluation_data_number + 1);
+        .with_td_attributes(0, 0)
+        .with_min_tcb_evaluation_data_number(details.tcb_evaluation_data_number + 1);
     let expected = vec!["mrtd", "min-tcb-evaluation-data-number"];
     agree("another policy's failed rules", rules(&judge(policy).unwrap_err()), expected)
 }

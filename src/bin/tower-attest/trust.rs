@@ -210,9 +210,9 @@ impl Sources {
         }
         let verifier = TdxVerifier::new(policy);
         match (&self.collateral, self.offline) {
-            (Some(dir), _) => verifier.collateral_source(MemoryCollateral::new(CollateralDirectory::new(dir))),
+            (Some(dir), _) => verifier.with_collateral_source(MemoryCollateral::new(CollateralDirectory::new(dir))),
             (None, true) => verifier,
-            (None, false) => verifier.collateral_source(MemoryCollateral::new(PcsClient::new(HttpsClient::new()))),
+            (None, false) => verifier.with_collateral_source(MemoryCollateral::new(PcsClient::new(HttpsClient::new()))),
         }
     }
 }

@@ -220,7 +220,7 @@ async fn an_inner_service_that_fails_is_a_failure_of_the_transport() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_ends_in_the_layers_own_timeout() {
-    let set = Set::with(|layer| layer.accept_presence().timeout(Duration::from_secs(3)));
+    let set = Set::with(|layer| layer.accept_presence().verification_timeout(Duration::from_secs(3)));
     set.server.set(|b| b.gate = Some(Arc::new(tokio::sync::Semaphore::new(0))));
     let start = tokio::time::Instant::now();
     assert_eq!(set.refused().await, ErrorKind::Timeout);

@@ -202,7 +202,7 @@ impl PolicyFile {
     /// let veks = EndorsementDirectory::new("/etc/attest/veks");
     /// let snp = file.snp().map(|policy| SnpVerifier::new(policy.clone()).with_vek_source(veks));
     /// let collateral = MemoryCollateral::new(CollateralDirectory::new("/etc/attest/collateral"));
-    /// let tdx = file.tdx().map(|policy| TdxVerifier::new(policy.clone()).collateral_source(collateral));
+    /// let tdx = file.tdx().map(|policy| TdxVerifier::new(policy.clone()).with_collateral_source(collateral));
     /// AnyOf::none().or_maybe(snp).or_maybe(tdx)
     /// # }
     /// ```

@@ -14,7 +14,7 @@ use super::chain::{CertifiedKey, PckChain, Root, refuse, within};
 use super::collateral::Collateral;
 use super::encoding::rfc3339;
 use super::memo::SignatureMemo;
-use super::pck::Platform;
+use super::pck::PckPlatform;
 use super::quote::{QeReport, Quote};
 use super::revocation::Crls;
 use super::tcb::{self, PlatformTcb, QeIdentity, TcbError, TcbInfo, TcbStatus, Verdict};
@@ -29,7 +29,7 @@ pub(super) struct Authentic<'a> {
     root: &'a Root,
     quote: &'a Quote,
     chain: Arc<PckChain>,
-    pub(super) platform: Platform,
+    pub(super) platform: PckPlatform,
 }
 
 /// Collateral that Intel signed, that holds now and that is about the quote's kind of platform. What becomes of the quote by

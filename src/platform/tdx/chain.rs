@@ -14,7 +14,7 @@ use webpki::{
 use super::collateral::PckCa;
 use super::encoding::show_time;
 use super::memo::SignatureMemo;
-use super::pck::{self, Platform};
+use super::pck::{self, PckPlatform};
 use super::revocation::{Crl, Crls, Revocations};
 use super::tcb::{QeIdentity, TcbInfo};
 use super::{pem, x509};
@@ -66,7 +66,7 @@ pub(super) struct PckChain {
     ca_key: CertifiedKey,
     pub(super) key: CertifiedKey,
     /// What the certificate says about the platform.
-    pub(super) platform: Platform,
+    pub(super) platform: PckPlatform,
     not_before: SystemTime,
     pub(super) not_after: SystemTime,
 }

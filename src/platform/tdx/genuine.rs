@@ -70,10 +70,10 @@ impl Genuineness {
 fn accept_all_genuine(quote: &Quote) -> TdxPolicy {
     let body = &quote.body;
     TdxPolicy::pin(body.mr_td)
-        .td_attributes(0, 0)
-        .xfam(0, 0)
-        .mr_signer_seam([body.mr_signer_seam])
-        .mr_service_td([body.td15.as_ref().map_or([0; 48], |td15| td15.mr_service_td)])
+        .with_td_attributes(0, 0)
+        .with_xfam(0, 0)
+        .with_mr_signer_seam([body.mr_signer_seam])
+        .with_mr_service_td([body.td15.as_ref().map_or([0; 48], |td15| td15.mr_service_td)])
 }
 
 pub(super) fn quote(report: &Report) -> Result<Quote, VerifyError> {

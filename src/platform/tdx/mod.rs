@@ -51,7 +51,7 @@ pub use self::collateral::{
 };
 pub use self::event_log::{Event, EventLog, EventLogError, MAX_EVENT_LOG};
 pub use self::genuine::Genuineness;
-pub use self::pck::Platform;
+pub use self::pck::PckPlatform;
 pub(in crate::platform) use self::policy::PolicyTable;
 pub use self::policy::{
     AcceptedStatus, InvalidMeasurementList, InvalidPolicy, MeasurementList, OtherMeasurement, TdMeasurement, TdxPolicy,

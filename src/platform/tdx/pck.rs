@@ -9,7 +9,7 @@ use crate::der::{BOOLEAN, INTEGER, OCTET_STRING, SEQUENCE};
 /// What the PCK certificate says about the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Platform {
+pub struct PckPlatform {
     /// Platform Provisioning ID, 16 bytes: the same for all TDs of one machine.
     pub ppid: [u8; 16],
     /// The FMSPC and the issuing CA.
@@ -36,7 +36,7 @@ fn oid<const N: usize>(arcs: [u8; N]) -> Vec<u8> {
 }
 
 /// Reads the SGX extension of a PCK certificate. `None` if it lacks a field or has one of another type or length.
-pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<Platform> {
+pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<PckPlatform> {
     let fields = x509::sequence(sgx_extension)?;
     let tcb = typed(fields, &oid([2]), SEQUENCE)?;
     let configuration = match x509::value_of(fields, &oid([7])) {
@@ -53,7 +53,7 @@ pub(super) fn platform(sgx_extension: &[u8], ca: PckCa) -> Option<Platform> {
     if cpu_svn != components {
         return None;
     }
-    Some(Platform {
+    Some(PckPlatform {
         ppid: octets(fields, &oid([1]))?,
         id: PlatformId { fmspc: octets(fields, &oid([4]))?, ca },
         pce_id: octets(fields, &oid([3]))?,

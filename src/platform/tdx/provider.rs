@@ -75,7 +75,8 @@ fn cut(blob: Vec<u8>, data: &[u8; 64]) -> Result<Bytes, ProviderError> {
     if blob.iter().skip(length).any(|byte| *byte != 0) {
         return Err(failed("quote: expected nothing but zero bytes after it, found others"));
     }
-    let parsed = Quote::parse(&quote).map_err(|error| failed(format!("quote: {error}")).with_source(error))?;
+    let parsed = Quote::parse(&quote)
+        .map_err(|error| ProviderError::with_source(ProviderErrorKind::Failed, format!("quote: {error}"), error))?;
     if parsed.td_report().report_data != *data {
         return Err(failed("quote: expected REPORTDATA as asked for, found other bytes"));
     }

@@ -13,7 +13,7 @@ use super::collateral::{Collateral, CollateralRequest, CollateralSource};
 use super::encoding::show_time;
 use super::event_log::EventLog;
 use super::genuine::{self, Genuineness};
-use super::pck::Platform as PckPlatform;
+use super::pck::PckPlatform;
 use super::policy::{Subject, TdxPolicy};
 use super::quote::{Quote, TdReport};
 use super::tcb::TcbStatus;
@@ -95,7 +95,7 @@ impl TdxVerifier {
 
     /// Where collateral comes from for reports that carry none.
     #[must_use]
-    pub fn collateral_source(mut self, source: impl CollateralSource + 'static) -> Self {
+    pub fn with_collateral_source(mut self, source: impl CollateralSource + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
@@ -105,7 +105,7 @@ impl TdxVerifier {
     /// After a verdict, `log.events()` is what the TD measured. Without a rule of your own about those events this says no
     /// more than a policy that pins the same RTMRs.
     #[must_use]
-    pub fn event_log(mut self, log: EventLog) -> Self {
+    pub fn with_event_log(mut self, log: EventLog) -> Self {
         self.event_log = Some(log);
         self
     }

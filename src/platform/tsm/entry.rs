@@ -182,7 +182,7 @@ impl Entry {
             _ => ProviderErrorKind::Failed,
         };
         let path = self.path.join(name);
-        ProviderError::new(kind, format!("{action} {}: {error}", path.display())).with_source(error)
+        ProviderError::with_source(kind, format!("{action} {}: {error}", path.display()), error)
     }
 }
 
@@ -216,7 +216,7 @@ fn create_error(root: &Path, error: io::Error) -> ProviderError {
         }
         _ => (ProviderErrorKind::Failed, format!("mkdir in {root}: {error}")),
     };
-    ProviderError::new(kind, message).with_source(error)
+    ProviderError::with_source(kind, message, error)
 }
 
 fn unsupported(message: impl Into<String>) -> ProviderError {

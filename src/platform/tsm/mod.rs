@@ -72,6 +72,7 @@ pub struct Tsm {
 
 /// What the kernel answered.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TsmReport {
     /// The report itself: an ATTESTATION_REPORT of SNP, a quote of TDX. Never empty, at most [`MAX_BLOB`] bytes.
     pub outblob: Vec<u8>,

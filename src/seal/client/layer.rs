@@ -59,8 +59,8 @@ impl<C> SealLayer<C> {
 
     /// How long fetching and verifying evidence may take, apart from the request's own time; 10 seconds unless set.
     #[must_use]
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self::from(self.attest.timeout(timeout))
+    pub fn verification_timeout(self, timeout: Duration) -> Self {
+        Self::from(self.attest.verification_timeout(timeout))
     }
 
     /// The most bytes of evidence that are read from the endpoint; 256 KiB unless set, which is also the protocol's limit.

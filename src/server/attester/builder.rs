@@ -15,6 +15,9 @@ use crate::protocol::{MAX_BATCH, Nonce};
 use crate::provider::ReportProvider;
 use crate::time::{Clock, SystemClock};
 
+/// How long the previous keys still sign, unless set or longer than an epoch.
+const DEFAULT_GRACE: Duration = Duration::from_secs(300);
+
 /// The most requests that an epoch can note, in 272 MiB.
 #[cfg(feature = "seal")]
 const MAX_REPLAY_CACHE: usize = 1 << 24;
@@ -50,6 +53,7 @@ pub struct AttesterBuilder {
     #[cfg(feature = "seal")]
     replay_cache: usize,
     settings: Settings,
+    grace: Option<Duration>,
     observer: Observer,
     clock: Arc<dyn Clock>,
 }
@@ -71,8 +75,8 @@ impl AttesterBuilder {
                 report_timeout: Duration::from_secs(30),
                 evidence_wait: Duration::from_secs(5),
                 epoch: Duration::from_secs(3600),
-                grace: Duration::from_secs(300),
             },
+            grace: None,
             observer: Observer::default(),
             clock: Arc::new(SystemClock),
         }
@@ -155,9 +159,10 @@ impl AttesterBuilder {
         self
     }
 
-    /// How long the previous keys still sign for clients that know only them, at most an epoch. Default: 5 min.
+    /// How long the previous keys still sign for clients that know only them, at most an epoch. Default: 5 min, or the
+    /// epoch where that is shorter.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.settings.grace = grace;
+        self.grace = Some(grace);
         self
     }
 
@@ -213,7 +218,7 @@ impl AttesterBuilder {
             #[cfg(feature = "seal")]
             seal: self.seal.then_some(self.replay_cache),
             epoch: self.settings.epoch,
-            grace: self.settings.grace,
+            grace: self.grace.unwrap_or_else(|| DEFAULT_GRACE.min(self.settings.epoch)),
         };
         let Self { provider, settings, observer, clock, .. } = self;
         let keys = KeyRing::new(keys, self.config, clock.now())
@@ -231,7 +236,7 @@ impl AttesterBuilder {
     }
 
     fn check(&self) -> Result<(), AttesterError> {
-        let Settings { queue, batch, report_timeout, evidence_wait: _, epoch, grace } = &self.settings;
+        let Settings { queue, batch, report_timeout, evidence_wait: _, epoch } = &self.settings;
         let most = usize::try_from(MAX_BATCH).unwrap_or(usize::MAX);
         if *queue == 0 {
             return Err(wrong("queue", "at least 1", "0"));
@@ -245,7 +250,7 @@ impl AttesterBuilder {
         if epoch.is_zero() {
             return Err(wrong("epoch", "more than zero", "zero"));
         }
-        if grace > epoch {
+        if let Some(grace) = self.grace.filter(|grace| grace > epoch) {
             return Err(wrong("grace", &format!("at most the epoch, {epoch:?}"), &format!("{grace:?}")));
         }
         #[cfg(feature = "seal")]

@@ -104,7 +104,6 @@ struct Settings {
     report_timeout: Duration,
     evidence_wait: Duration,
     epoch: Duration,
-    grace: Duration,
 }
 
 /// How the hardware was when it was last asked.

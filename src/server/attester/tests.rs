@@ -376,6 +376,19 @@ async fn another_configuration_counts_from_the_next_keys_on_which_begin_at_once(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grace_that_nobody_set_is_at_most_a_short_epoch() {
+    let clock = ManualClock::new();
+    let (attester, ..) = started(|builder| builder.epoch(60 * SECOND).clock(clock.clone())).await;
+    let first = Arc::downgrade(&attester.current_keys());
+    clock.advance(60 * SECOND);
+    tokio::time::sleep(61 * SECOND).await;
+    assert!(first.upgrade().is_some(), "grace");
+    clock.advance(60 * SECOND);
+    tokio::time::sleep(61 * SECOND).await;
+    assert!(first.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_are_renewed_while_the_device_hangs() {
     let clock = ManualClock::new();
     let (attester, _, provider) = started(|builder| builder.clock(clock.clone())).await;

@@ -47,7 +47,7 @@ impl Tls {
     ///
     /// [`TlsConfigError::SelfSigned`] if `name` is not a DNS name or an IP address.
     pub fn self_signed(name: impl Into<String>) -> Result<Self, TlsConfigError> {
-        Self::self_signed_names([name.into()])
+        Self::self_signed_names([name])
     }
 
     /// The same for several names.
@@ -55,9 +55,10 @@ impl Tls {
     /// # Errors
     ///
     /// As [`self_signed`](Self::self_signed).
-    pub fn self_signed_names(names: impl IntoIterator<Item = String>) -> Result<Self, TlsConfigError> {
-        let made = rcgen::generate_simple_self_signed(names.into_iter().collect::<Vec<_>>())
-            .map_err(|error| TlsConfigError::SelfSigned(error.into()))?;
+    pub fn self_signed_names<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Result<Self, TlsConfigError> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        let made =
+            rcgen::generate_simple_self_signed(names).map_err(|error| TlsConfigError::SelfSigned(error.into()))?;
         let certificate = made.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let slot = CertificateSlot::new(vec![certificate.clone()], key)?;

@@ -28,7 +28,7 @@ use super::sender::RequestBody;
 use super::settings::{Settings, authority, host};
 use super::status::Registry;
 use crate::client::exchange::Expectations;
-use crate::client::{DEFAULT_MAX_EVIDENCE_AGE, DEFAULT_TIMEOUT};
+use crate::client::{DEFAULT_MAX_EVIDENCE_AGE, DEFAULT_VERIFICATION_TIMEOUT};
 use crate::error::{AttestError, BoxError, ErrorKind};
 use crate::time::{Clock, SystemClock};
 use crate::verifier::ReportVerifier;
@@ -88,7 +88,7 @@ impl ChannelBuilder {
             http2,
             connect_timeout: CONNECT_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
-            verification_timeout: DEFAULT_TIMEOUT,
+            verification_timeout: DEFAULT_VERIFICATION_TIMEOUT,
             max_evidence_age: DEFAULT_MAX_EVIDENCE_AGE,
             connections: 1,
             buffer: BUFFER,

@@ -41,7 +41,7 @@ fn main() {
     let reports: Vec<Report> = quotes.iter().map(|quote| Report::new(Platform::TDX, quote.clone())).collect();
 
     let warm = TdxVerifier::trusting_simulator(TdxPolicy::pin([0xab; 48]), &intel)
-        .collateral_source(MemoryCollateral::new(stapled.clone()));
+        .with_collateral_source(MemoryCollateral::new(stapled.clone()));
     pair(
         "a new quote with warm collateral, against dcap-qvl",
         |round| drop(oracle.judge(black_box(&quotes[round]), &theirs, now).expect("a genuine quote")),
@@ -52,7 +52,7 @@ fn main() {
         |round| drop(oracle.judge(black_box(&quotes[round]), &theirs, now).expect("a genuine quote")),
         |round| {
             let cold = TdxVerifier::trusting_simulator(TdxPolicy::pin([0xab; 48]), &intel)
-                .collateral_source(MemoryCollateral::new(stapled.clone()));
+                .with_collateral_source(MemoryCollateral::new(stapled.clone()));
             verify(&cold, &reports[round], now);
         },
     );

@@ -87,15 +87,10 @@ impl OhttpServer {
         let suites = vec![SymmetricSuite::new(Kdf::HkdfSha256, aead)];
         let server = Server::new(KeyConfig::new(1, Kem::X25519Sha256, suites)?)?;
         let sign = Ed25519KeyPair::generate()?;
-        let document = KeyDocument::build(KeyDocumentFields {
-            instance: [0; 16],
-            epoch: 1,
-            names: vec!["prover.example".into()],
-            sign: sign.public_key().as_ref().try_into()?,
-            config: None,
-            seal: Some(protocol::KeyConfig::parse(&server.config().encode()?)?),
-            route: None,
-        })?;
+        let names = vec!["prover.example".into()];
+        let mut fields = KeyDocumentFields::new([0; 16], 1, names, sign.public_key().as_ref().try_into()?);
+        fields.seal = Some(protocol::KeyConfig::parse(&server.config().encode()?)?);
+        let document = KeyDocument::build(fields)?;
         Ok(Self { server, document, sign, provider: tee.provider(), mode, change: None })
     }
 

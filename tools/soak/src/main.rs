@@ -115,7 +115,8 @@ impl World {
         let source = Arc::new(source);
         let tdxs: Verifiers = Arc::new(move || {
             let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin(program), &intel);
-            Arc::new(verifier.collateral_source(MemoryCollateral::new(Arc::clone(&source)))) as Arc<dyn ReportVerifier>
+            Arc::new(verifier.with_collateral_source(MemoryCollateral::new(Arc::clone(&source))))
+                as Arc<dyn ReportVerifier>
         });
 
         let target = |server, verifiers| Target {

@@ -91,16 +91,11 @@ static ARTEFACTS: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
 });
 
 fn keys() -> KeyDocument {
-    KeyDocument::build(KeyDocumentFields {
-        instance: [1; 16],
-        epoch: 1,
-        names: vec!["prover.example".to_owned()],
-        sign: [2; 32],
-        config: Some([3; 32]),
-        seal: Some(KeyConfig { id: 1, public: [4; 32], suites: vec![Suite::AES_128_GCM] }),
-        route: Some("tee-1".to_owned()),
-    })
-    .unwrap()
+    let mut fields = KeyDocumentFields::new([1; 16], 1, vec!["prover.example".to_owned()], [2; 32]);
+    fields.config = Some([3; 32]);
+    fields.seal = Some(KeyConfig { id: 1, public: [4; 32], suites: vec![Suite::AES_128_GCM] });
+    fields.route = Some("tee-1".to_owned());
+    KeyDocument::build(fields).unwrap()
 }
 
 /// One entry, the empty one, the certificate.

@@ -18,7 +18,6 @@ pub(crate) mod upstream;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -45,9 +44,6 @@ use crate::proxy::service::Proxy;
 use crate::proxy::shutdown::{Running, Shutdown};
 use crate::proxy::timed::Timed;
 use crate::simulation;
-
-/// How long the previous keys still sign at most. They never do for longer than keys are used.
-const MAX_GRACE: Duration = Duration::from_secs(5 * 60);
 
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
@@ -106,7 +102,6 @@ impl Serve {
             .names(self.host_names())
             .config(config.digest())
             .epoch(self.key_lifetime)
-            .grace(self.key_lifetime.min(MAX_GRACE))
             .report_timeout(self.report_timeout)
             .on_report(move |call| on_report.report(call));
         if self.seals() {

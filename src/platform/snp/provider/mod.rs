@@ -195,11 +195,10 @@ impl SnpProviderBuilder {
             },
         };
         match (self.open_guest(open), no_tsm) {
-            (Err(error), Some(no_tsm)) if error.kind() == ProviderErrorKind::Unsupported => Err(ProviderError::new(
-                ProviderErrorKind::Unsupported,
-                format!("no device for SNP reports. configfs-tsm: {no_tsm}. {DEVICE}: {error}"),
-            )
-            .with_source(error)),
+            (Err(error), Some(no_tsm)) if error.kind() == ProviderErrorKind::Unsupported => {
+                let message = format!("no device for SNP reports. configfs-tsm: {no_tsm}. {DEVICE}: {error}");
+                Err(ProviderError::with_source(ProviderErrorKind::Unsupported, message, error))
+            }
             (outcome, _) => outcome,
         }
     }

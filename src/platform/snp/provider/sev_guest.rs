@@ -68,7 +68,7 @@ fn open() -> Result<Firmware, ProviderError> {
             }
             _ => (ProviderErrorKind::Failed, format!("open {DEVICE}: {error}")),
         };
-        ProviderError::new(kind, message).with_source(error)
+        ProviderError::with_source(kind, message, error)
     })
 }
 
@@ -98,5 +98,5 @@ fn fault(error: UserApiError) -> ProviderError {
         },
         _ => ProviderErrorKind::Failed,
     };
-    ProviderError::new(kind, format!("SNP_GET_REPORT on {DEVICE}: {error}")).with_source(error)
+    ProviderError::with_source(kind, format!("SNP_GET_REPORT on {DEVICE}: {error}"), error)
 }

@@ -36,7 +36,7 @@ const RULES: [&str; 4] = ["event-log rtmr0", "event-log rtmr1", "event-log rtmr2
 ///
 /// A log is a claim of the guest's. [`check`](Self::check) compares it with a quote: only then are its digests those that
 /// went into the registers, in this order. It does not travel in evidence: get it from whoever publishes the image, or from
-/// the service itself by a way of its own, and give it to [`TdxVerifier::event_log`](super::TdxVerifier::event_log).
+/// the service itself by a way of its own, and give it to [`TdxVerifier::with_event_log`](super::TdxVerifier::with_event_log).
 ///
 /// Format: TCG PC Client Platform Firmware Profile 1.06, section 10 (crypto-agile log), as UEFI 2.10, section 38.4, uses it
 /// for confidential guests. Linux shows the log at `/sys/firmware/acpi/tables/data/CCEL`.

@@ -188,7 +188,7 @@ fn td() -> SimulatedTd {
 
 fn verdict(td: &SimulatedTd, policy: TdxPolicy, log: &[u8]) -> Result<(), VerifyError> {
     let report = SimProvider::new(td.clone()).stapling(SimulatedIntel::new().collateral()).make(&[7; 64]);
-    let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new()).event_log(parse(log).unwrap());
+    let verifier = TdxVerifier::trusting_simulator(policy, &SimulatedIntel::new()).with_event_log(parse(log).unwrap());
     tokio_test::block_on(verifier.verify(&report, UNIX_EPOCH + Duration::from_secs(1_767_312_000))).map(drop)
 }
 
@@ -220,12 +220,12 @@ fn a_verifier_refuses_a_td_whose_registers_the_log_does_not_lead_to() {
 
 #[test]
 fn the_policys_rules_and_the_logs_are_listed_together_and_neither_replaces_the_other() {
-    let strict = TdxPolicy::of(TdMeasurement::new([1; 48]).rtmr(3, [[9; 48]]));
+    let strict = TdxPolicy::of(TdMeasurement::new([1; 48]).with_rtmr(3, [[9; 48]]));
     let error = verdict(&td(), strict.clone(), &log()).unwrap_err();
     assert_eq!(error.failed_rules().len(), 1, "the policy's own: {error}");
     let error = verdict(&td(), strict, &sha384_only()).unwrap_err();
     let rules: Vec<&str> = error.failed_rules().iter().map(|failed| failed.rule.as_str()).collect();
     assert_eq!(rules, ["rtmr3", "event-log rtmr0", "event-log rtmr2"]);
-    let inapplicable = TdxPolicy::pin([1; 48]).mr_service_td([[9; 48]]);
+    let inapplicable = TdxPolicy::pin([1; 48]).with_mr_service_td([[9; 48]]);
     assert_eq!(verdict(&td(), inapplicable, &sha384_only()).unwrap_err().kind(), VerifyErrorKind::Configuration);
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{AcceptedStatus, Bits, TUD, TdMeasurement, TdxPolicy};
 use crate::platform::tdx::authenticate::Appraisal;
 use crate::platform::tdx::encoding::show_time;
-use crate::platform::tdx::pck::Platform;
+use crate::platform::tdx::pck::PckPlatform;
 use crate::platform::tdx::quote::TdReport;
 use crate::platform::tdx::tcb::{TcbStatus, Verdict};
 use crate::platform::tdx::verifier::TdxDetails;
@@ -17,7 +17,7 @@ use crate::verifier::{FailedRule, Judgement, RuleOutcome, VerifyError, VerifyErr
 #[derive(Debug, Clone, Copy)]
 pub(in crate::platform::tdx) struct Subject<'a> {
     pub(in crate::platform::tdx) body: &'a TdReport,
-    pub(in crate::platform::tdx) platform: &'a Platform,
+    pub(in crate::platform::tdx) platform: &'a PckPlatform,
     pub(in crate::platform::tdx) appraisal: &'a Appraisal,
     pub(in crate::platform::tdx) now: SystemTime,
 }

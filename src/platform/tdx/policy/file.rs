@@ -1,5 +1,7 @@
 //! A policy from TOML, with the same rules as from code.
 
+use std::str::FromStr;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -8,10 +10,16 @@ use crate::platform::hex::hex_array;
 use crate::platform::tdx::encoding::rfc3339;
 use crate::platform::tdx::tcb::TcbStatus;
 
+/// The longest policy, 1 MiB.
+const MAX_POLICY_LEN: usize = 1024 * 1024;
+
 /// Why a text is not a policy.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPolicy {
+    /// More than 1 MiB.
+    #[error("a TDX policy of {0} bytes: expected at most {MAX_POLICY_LEN}")]
+    TooLarge(usize),
     /// Not TOML, an unknown key, or a value of another type or length; the message has the line.
     #[error("not a TDX policy: {0}")]
     Toml(#[from] toml::de::Error),
@@ -113,8 +121,12 @@ impl TdxPolicy {
     ///
     /// # Errors
     ///
-    /// An unknown key, a value that does not parse, no measurement, an empty list, or an acceptance without limits.
+    /// More than 1 MiB, an unknown key, a value that does not parse, no measurement, an empty list, or an acceptance
+    /// without limits.
     pub fn from_toml(text: &str) -> Result<Self, InvalidPolicy> {
+        if text.len() > MAX_POLICY_LEN {
+            return Err(InvalidPolicy::TooLarge(text.len()));
+        }
         Self::from_table(toml::from_str(text)?)
     }
 
@@ -154,6 +166,14 @@ impl TdxPolicy {
             ppids: list("ppid", file.ppid)?,
             platform_instances: list("platform-instance", file.platform_instance)?,
         })
+    }
+}
+
+impl FromStr for TdxPolicy {
+    type Err = InvalidPolicy;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPolicy> {
+        Self::from_toml(text)
     }
 }
 

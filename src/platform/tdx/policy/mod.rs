@@ -35,7 +35,7 @@ const KNOWN_XFAM: u64 = 0x0006_dbe7;
 /// ```
 /// use tower_attest::platform::tdx::{TdMeasurement, TdxPolicy};
 ///
-/// let policy = TdxPolicy::pin([0x42; 48]).or(TdMeasurement::new([0x43; 48]).named("canary").rtmr(1, [[7; 48]]));
+/// let policy = TdxPolicy::pin([0x42; 48]).or(TdMeasurement::new([0x43; 48]).with_name("canary").with_rtmr(1, [[7; 48]]));
 /// let same = TdxPolicy::from_toml(&format!(
 ///     "[[measurement]]\nmrtd = '{}'\n[[measurement]]\nname = 'canary'\nmrtd = '{}'\nrtmr1 = '{}'\n",
 ///     "42".repeat(48), "43".repeat(48), "07".repeat(48),
@@ -81,7 +81,7 @@ impl TdMeasurement {
 
     /// Names the program; the name is in the verdict.
     #[must_use]
-    pub fn named(mut self, name: impl Into<String>) -> Self {
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -93,7 +93,7 @@ impl TdMeasurement {
     /// There is no such RTMR.
     #[must_use]
     #[expect(clippy::panic, reason = "an index that is not 0 to 3 is a mistake in the program that no input can make")]
-    pub fn rtmr(mut self, index: usize, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_rtmr(mut self, index: usize, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         match self.rtmr.get_mut(index) {
             Some(rtmr) => *rtmr = Some(values.into_iter().collect()),
             None => panic!("RTMRs are numbered 0 to 3, found {index}"),
@@ -172,35 +172,35 @@ impl TdxPolicy {
 
     /// Pins MRCONFIGID to any of `values`.
     #[must_use]
-    pub fn mr_config_id(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_config_id(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_config_id = Some(values.into_iter().collect());
         self
     }
 
     /// Pins MROWNER to any of `values`.
     #[must_use]
-    pub fn mr_owner(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_owner(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_owner = Some(values.into_iter().collect());
         self
     }
 
     /// Pins MROWNERCONFIG to any of `values`.
     #[must_use]
-    pub fn mr_owner_config(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_owner_config(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_owner_config = Some(values.into_iter().collect());
         self
     }
 
     /// Pins MRSEAM, the TDX module, to any of `values`.
     #[must_use]
-    pub fn mr_seam(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_seam(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_seam = Some(values.into_iter().collect());
         self
     }
 
     /// Accepts these MRSIGNERSEAM instead of zero, which stands for Intel. Intel's TCB info must agree.
     #[must_use]
-    pub fn mr_signer_seam(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_signer_seam(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_signer_seam = values.into_iter().collect();
         self
     }
@@ -208,28 +208,28 @@ impl TdxPolicy {
     /// Accepts these MRSERVICETD instead of zero, which stands for no service TD. Applies to TDX 1.5 alone, unless zero
     /// is among them.
     #[must_use]
-    pub fn mr_service_td(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
+    pub fn with_mr_service_td(mut self, values: impl IntoIterator<Item = [u8; 48]>) -> Self {
         self.mr_service_td = values.into_iter().collect();
         self
     }
 
     /// Which bits of TDATTRIBUTES must be set and which must not. The bits of a TD under debug stay forbidden.
     #[must_use]
-    pub fn td_attributes(mut self, require: u64, forbid: u64) -> Self {
+    pub fn with_td_attributes(mut self, require: u64, forbid: u64) -> Self {
         self.td_attributes = Bits { require, forbid };
         self
     }
 
     /// Which bits of XFAM must be set and which must not.
     #[must_use]
-    pub fn xfam(mut self, require: u64, forbid: u64) -> Self {
+    pub fn with_xfam(mut self, require: u64, forbid: u64) -> Self {
         self.xfam = Bits { require, forbid };
         self
     }
 
     /// Refuses a TEE_TCB_SVN that is lower in any of its 16 components, at launch or, as TDX 1.5 tells it, now.
     #[must_use]
-    pub fn min_tee_tcb_svn(mut self, svn: [u8; 16]) -> Self {
+    pub fn with_min_tee_tcb_svn(mut self, svn: [u8; 16]) -> Self {
         self.min_tee_tcb_svn = Some(svn);
         self
     }
@@ -251,42 +251,42 @@ impl TdxPolicy {
     /// Refuses collateral with a lower `tcbEvaluationDataNumber`: older collateral, still within its dates, that does
     /// not know the newest advisories.
     #[must_use]
-    pub fn min_tcb_evaluation_data_number(mut self, number: u32) -> Self {
+    pub fn with_min_tcb_evaluation_data_number(mut self, number: u32) -> Self {
         self.min_evaluation_number = Some(number);
         self
     }
 
     /// Requires that packages can (or cannot) be added to the platform. Applies to PCKs of the Platform CA alone.
     #[must_use]
-    pub fn dynamic_platform(mut self, expected: bool) -> Self {
+    pub fn with_dynamic_platform(mut self, expected: bool) -> Self {
         self.dynamic_platform = Some(expected);
         self
     }
 
     /// Requires that simultaneous multithreading is on (or off). Applies to PCKs of the Platform CA alone.
     #[must_use]
-    pub fn smt(mut self, expected: bool) -> Self {
+    pub fn with_smt(mut self, expected: bool) -> Self {
         self.smt = Some(expected);
         self
     }
 
     /// Requires that Intel does (or does not) keep the platform's keys. Applies to PCKs of the Platform CA alone.
     #[must_use]
-    pub fn cached_keys(mut self, expected: bool) -> Self {
+    pub fn with_cached_keys(mut self, expected: bool) -> Self {
         self.cached_keys = Some(expected);
         self
     }
 
     /// Accepts these machines alone, by the PPID in their PCK certificate.
     #[must_use]
-    pub fn ppids(mut self, values: impl IntoIterator<Item = [u8; 16]>) -> Self {
+    pub fn with_ppids(mut self, values: impl IntoIterator<Item = [u8; 16]>) -> Self {
         self.ppids = Some(values.into_iter().collect());
         self
     }
 
     /// Accepts these machines alone, by their platform instance id. Applies to PCKs of the Platform CA alone.
     #[must_use]
-    pub fn platform_instances(mut self, values: impl IntoIterator<Item = [u8; 16]>) -> Self {
+    pub fn with_platform_instances(mut self, values: impl IntoIterator<Item = [u8; 16]>) -> Self {
         self.platform_instances = Some(values.into_iter().collect());
         self
     }

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::*;
 use crate::platform::tdx::authenticate::Appraisal;
 use crate::platform::tdx::collateral::{PckCa, PlatformId};
-use crate::platform::tdx::pck::Platform;
+use crate::platform::tdx::pck::PckPlatform;
 use crate::platform::tdx::quote::{Td15, TdReport};
 use crate::platform::tdx::tcb::Verdict;
 use crate::verifier::{VerifyError, VerifyErrorKind};
@@ -12,7 +12,7 @@ const NOW: SystemTime = UNIX_EPOCH;
 
 struct Td {
     body: TdReport,
-    platform: Platform,
+    platform: PckPlatform,
     appraisal: Appraisal,
 }
 
@@ -34,7 +34,7 @@ fn td() -> Td {
             report_data: [0; 64],
             td15: Some(Td15 { tee_tcb_svn_2: [5; 16], mr_service_td: [0; 48] }),
         },
-        platform: Platform {
+        platform: PckPlatform {
             ppid: [6; 16],
             id: PlatformId { fmspc: [7; 6], ca: PckCa::Platform },
             pce_id: [0; 2],
@@ -75,7 +75,8 @@ fn pinned() -> TdxPolicy {
 #[test]
 fn a_policy_accepts_what_it_pins_and_says_its_name() {
     assert_eq!(judge(&pinned(), &td()).unwrap(), None);
-    let policy = TdxPolicy::pin([9; 48]).or(TdMeasurement::new([1; 48]).named("prover").rtmr(2, [[0; 48], [12; 48]]));
+    let policy =
+        TdxPolicy::pin([9; 48]).or(TdMeasurement::new([1; 48]).with_name("prover").with_rtmr(2, [[0; 48], [12; 48]]));
     assert_eq!(judge(&policy, &td()).unwrap(), Some("prover".to_owned()));
 }
 
@@ -83,27 +84,27 @@ fn a_policy_accepts_what_it_pins_and_says_its_name() {
 fn every_rule_refuses_alone() {
     let policies = [
         ("mrtd", TdxPolicy::pin([9; 48])),
-        ("rtmr0", TdxPolicy::of(TdMeasurement::new([1; 48]).rtmr(0, [[9; 48]]))),
-        ("rtmr1", TdxPolicy::of(TdMeasurement::new([1; 48]).rtmr(1, [[9; 48]]))),
-        ("rtmr2", TdxPolicy::of(TdMeasurement::new([1; 48]).rtmr(2, [[9; 48]]))),
-        ("rtmr3", TdxPolicy::of(TdMeasurement::new([1; 48]).rtmr(3, [[9; 48]]))),
-        ("mr-config-id", pinned().mr_config_id([[0; 48]])),
-        ("mr-owner", pinned().mr_owner([[0; 48]])),
-        ("mr-owner-config", pinned().mr_owner_config([[0; 48]])),
-        ("mr-seam", pinned().mr_seam([[0; 48]])),
-        ("mr-signer-seam", pinned().mr_signer_seam([[1; 48]])),
-        ("mr-service-td", pinned().mr_service_td([[1; 48]])),
-        ("td-attributes", pinned().td_attributes(1 << 30, 0)),
-        ("td-attributes", pinned().td_attributes(0, SEPT_VE_DISABLE)),
-        ("xfam", pinned().xfam(1 << 2, 0)),
-        ("xfam", pinned().xfam(0, 1)),
-        ("min-tee-tcb-svn", pinned().min_tee_tcb_svn([5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6])),
-        ("min-tcb-evaluation-data-number", pinned().min_tcb_evaluation_data_number(19)),
-        ("dynamic-platform", pinned().dynamic_platform(false)),
-        ("smt", pinned().smt(false)),
-        ("cached-keys", pinned().cached_keys(false)),
-        ("ppid", pinned().ppids([[0; 16]])),
-        ("platform-instance", pinned().platform_instances([[0; 16]])),
+        ("rtmr0", TdxPolicy::of(TdMeasurement::new([1; 48]).with_rtmr(0, [[9; 48]]))),
+        ("rtmr1", TdxPolicy::of(TdMeasurement::new([1; 48]).with_rtmr(1, [[9; 48]]))),
+        ("rtmr2", TdxPolicy::of(TdMeasurement::new([1; 48]).with_rtmr(2, [[9; 48]]))),
+        ("rtmr3", TdxPolicy::of(TdMeasurement::new([1; 48]).with_rtmr(3, [[9; 48]]))),
+        ("mr-config-id", pinned().with_mr_config_id([[0; 48]])),
+        ("mr-owner", pinned().with_mr_owner([[0; 48]])),
+        ("mr-owner-config", pinned().with_mr_owner_config([[0; 48]])),
+        ("mr-seam", pinned().with_mr_seam([[0; 48]])),
+        ("mr-signer-seam", pinned().with_mr_signer_seam([[1; 48]])),
+        ("mr-service-td", pinned().with_mr_service_td([[1; 48]])),
+        ("td-attributes", pinned().with_td_attributes(1 << 30, 0)),
+        ("td-attributes", pinned().with_td_attributes(0, SEPT_VE_DISABLE)),
+        ("xfam", pinned().with_xfam(1 << 2, 0)),
+        ("xfam", pinned().with_xfam(0, 1)),
+        ("min-tee-tcb-svn", pinned().with_min_tee_tcb_svn([5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6])),
+        ("min-tcb-evaluation-data-number", pinned().with_min_tcb_evaluation_data_number(19)),
+        ("dynamic-platform", pinned().with_dynamic_platform(false)),
+        ("smt", pinned().with_smt(false)),
+        ("cached-keys", pinned().with_cached_keys(false)),
+        ("ppid", pinned().with_ppids([[0; 16]])),
+        ("platform-instance", pinned().with_platform_instances([[0; 16]])),
     ];
     for (rule, policy) in policies {
         assert_eq!(failed(&policy, &td()), [rule]);
@@ -112,28 +113,28 @@ fn every_rule_refuses_alone() {
 
 #[test]
 fn the_same_rules_accept_what_they_name() {
-    let policy = TdxPolicy::of((0..4).fold(TdMeasurement::new([1; 48]), |m, i| m.rtmr(i, [td().body.rtmr[i]])))
-        .mr_config_id([[3; 48]])
-        .mr_owner([[4; 48]])
-        .mr_owner_config([[5; 48]])
-        .mr_seam([[2; 48]])
-        .mr_signer_seam([[0; 48]])
-        .mr_service_td([[9; 48], [0; 48]])
-        .td_attributes(SEPT_VE_DISABLE, 1 << 30)
-        .xfam(3, 4)
-        .min_tee_tcb_svn([5; 16])
-        .min_tcb_evaluation_data_number(18)
-        .dynamic_platform(true)
-        .smt(true)
-        .cached_keys(true)
-        .ppids([[6; 16]])
-        .platform_instances([[8; 16]]);
+    let policy = TdxPolicy::of((0..4).fold(TdMeasurement::new([1; 48]), |m, i| m.with_rtmr(i, [td().body.rtmr[i]])))
+        .with_mr_config_id([[3; 48]])
+        .with_mr_owner([[4; 48]])
+        .with_mr_owner_config([[5; 48]])
+        .with_mr_seam([[2; 48]])
+        .with_mr_signer_seam([[0; 48]])
+        .with_mr_service_td([[9; 48], [0; 48]])
+        .with_td_attributes(SEPT_VE_DISABLE, 1 << 30)
+        .with_xfam(3, 4)
+        .with_min_tee_tcb_svn([5; 16])
+        .with_min_tcb_evaluation_data_number(18)
+        .with_dynamic_platform(true)
+        .with_smt(true)
+        .with_cached_keys(true)
+        .with_ppids([[6; 16]])
+        .with_platform_instances([[8; 16]]);
     judge(&policy, &td()).unwrap();
 }
 
 #[test]
 fn the_least_tee_tcb_svn_holds_for_the_launch_and_for_the_present() {
-    let policy = pinned().min_tee_tcb_svn([5; 16]);
+    let policy = pinned().with_min_tee_tcb_svn([5; 16]);
     for lower in [
         |td: &mut Td| td.body.tee_tcb_svn[9] = 4,
         |td: &mut Td| {
@@ -199,7 +200,7 @@ fn a_td_under_debug_cannot_be_allowed() {
     let mut td = td();
     for bit in 0..8 {
         td.body.td_attributes = SEPT_VE_DISABLE | 1 << bit;
-        assert_eq!(failed(&pinned().td_attributes(0, 0), &td), ["td-attributes"]);
+        assert_eq!(failed(&pinned().with_td_attributes(0, 0), &td), ["td-attributes"]);
     }
 }
 
@@ -208,7 +209,7 @@ fn all_failed_rules_are_listed() {
     let mut td = td();
     td.body.td_attributes |= 1;
     td.appraisal.verdict.status = TcbStatus::OutOfDate;
-    let policy = TdxPolicy::pin([9; 48]).ppids([[0; 16]]);
+    let policy = TdxPolicy::pin([9; 48]).with_ppids([[0; 16]]);
     assert_eq!(failed(&policy, &td), ["mrtd", "td-attributes", "tcb-status", "ppid"]);
 }
 
@@ -256,11 +257,11 @@ fn a_rule_that_cannot_apply_is_a_configuration_error() {
     td.platform.smt_enabled = None;
     judge(&pinned(), &td).unwrap();
     for (rule, policy) in [
-        ("dynamic-platform", pinned().dynamic_platform(true)),
-        ("smt", pinned().smt(true)),
-        ("cached-keys", pinned().cached_keys(true)),
-        ("platform-instance", pinned().platform_instances([[8; 16]])),
-        ("mr-service-td", pinned().mr_service_td([[1; 48]])),
+        ("dynamic-platform", pinned().with_dynamic_platform(true)),
+        ("smt", pinned().with_smt(true)),
+        ("cached-keys", pinned().with_cached_keys(true)),
+        ("platform-instance", pinned().with_platform_instances([[8; 16]])),
+        ("mr-service-td", pinned().with_mr_service_td([[1; 48]])),
     ] {
         let error = judge(&policy, &td).unwrap_err();
         assert_eq!(error.kind(), VerifyErrorKind::Configuration, "{rule}");
@@ -308,24 +309,24 @@ fn toml_says_every_rule() {
         s = "05".repeat(16),
     );
     let (m, n) = ([1; 48], [10; 48]);
-    let expected = TdxPolicy::of(TdMeasurement::new(m).named("prover").rtmr(0, [m]).rtmr(3, [m, n]))
+    let expected = TdxPolicy::of(TdMeasurement::new(m).with_name("prover").with_rtmr(0, [m]).with_rtmr(3, [m, n]))
         .or(TdMeasurement::new(n))
-        .mr_config_id([m])
-        .mr_owner([m])
-        .mr_owner_config([m])
-        .mr_seam([m])
-        .mr_signer_seam([n])
-        .mr_service_td([m, n])
-        .td_attributes(1 << 28, 0xff)
-        .xfam(XFAM_FIXED, 1 << 63)
-        .min_tee_tcb_svn([5; 16])
-        .min_tcb_evaluation_data_number(18)
+        .with_mr_config_id([m])
+        .with_mr_owner([m])
+        .with_mr_owner_config([m])
+        .with_mr_seam([m])
+        .with_mr_signer_seam([n])
+        .with_mr_service_td([m, n])
+        .with_td_attributes(1 << 28, 0xff)
+        .with_xfam(XFAM_FIXED, 1 << 63)
+        .with_min_tee_tcb_svn([5; 16])
+        .with_min_tcb_evaluation_data_number(18)
         .deny_advisory("INTEL-SA-01397")
-        .dynamic_platform(false)
-        .smt(true)
-        .cached_keys(false)
-        .ppids([[5; 16]])
-        .platform_instances([[5; 16]])
+        .with_dynamic_platform(false)
+        .with_smt(true)
+        .with_cached_keys(false)
+        .with_ppids([[5; 16]])
+        .with_platform_instances([[5; 16]])
         .accept(
             AcceptedStatus::new(TcbStatus::OutOfDate, ["INTEL-SA-00960"]).until(UNIX_EPOCH + Duration::from_secs(9)),
         )
@@ -360,4 +361,13 @@ fn toml_with_an_unknown_key_or_an_unlimited_rule_is_refused() {
     refused(accept("status = 'Fine'"), "not a TCB status");
     refused(accept("status = 'OutOfDate'\nuntil = '2030-01-01'"), "expected a time");
     refused(format!("{measurement}[[accept]]\nstatus = 'SWHardeningNeeded'\n"), "missing field `advisories`");
+}
+
+#[test]
+fn a_policy_is_read_from_at_most_a_mebibyte() {
+    let text = format!("[[measurement]]\nmrtd = '{}'\n", "01".repeat(48));
+    let padded = |length: usize| text.clone() + &"#".repeat(length - text.len());
+    assert_eq!(padded(1 << 20).parse::<TdxPolicy>().unwrap(), pinned());
+    let error = padded((1 << 20) + 1).parse::<TdxPolicy>().unwrap_err();
+    assert_eq!(error.to_string(), "a TDX policy of 1048577 bytes: expected at most 1048576");
 }

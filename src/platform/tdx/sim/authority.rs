@@ -10,7 +10,7 @@ use super::{Key, certificate_lifetime};
 use crate::der::write::{bit_string, element, extension, integer, sequence, time};
 use crate::platform::tdx::chain::{PCK, PLATFORM_CA, PROCESSOR_CA, TCB_SIGNER};
 use crate::platform::tdx::collateral::{PckCa, PlatformId};
-use crate::platform::tdx::pck::Platform;
+use crate::platform::tdx::pck::PckPlatform;
 use crate::platform::tdx::x509::SGX_EXTENSION;
 
 const ROOT_NAME: &str = "Simulated Intel SGX Root CA";
@@ -26,7 +26,7 @@ pub struct SimulatedIntel;
 #[non_exhaustive]
 pub struct SimulatedPlatform {
     /// The contents of the SGX extension.
-    pub pck: Platform,
+    pub pck: PckPlatform,
     /// The certificate's serial number.
     pub serial: u64,
     /// Whether the root itself issued the certificate, which Intel's never does.
@@ -36,7 +36,7 @@ pub struct SimulatedPlatform {
 impl Default for SimulatedPlatform {
     fn default() -> Self {
         Self {
-            pck: Platform {
+            pck: PckPlatform {
                 ppid: [0x51; 16],
                 id: PlatformId { fmspc: [0x51, 0x80, 0x6f, 0, 0, 0], ca: PckCa::Platform },
                 pce_id: [0; 2],
@@ -193,7 +193,7 @@ fn name(common_name: &str) -> Vec<u8> {
 }
 
 /// The contents of Intel's SGX extension (PCK Certificate and CRL Specification, §1.3.5).
-fn sgx_extension(pck: &Platform) -> Vec<u8> {
+fn sgx_extension(pck: &PckPlatform) -> Vec<u8> {
     let entry = |arcs: &[u8], value: &[u8]| sequence(&[&element(0x06, &[SGX_EXTENSION, arcs]), value]);
     let octets = |bytes: &[u8]| element(0x04, &[bytes]);
     let flag = |arc, value: Option<bool>| {

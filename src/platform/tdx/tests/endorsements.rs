@@ -180,7 +180,7 @@ impl CollateralSource for Counted {
 #[test]
 fn collateral_comes_from_the_source_where_none_good_is_stapled() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let verifier = verifier().collateral_source(Counted(Ok(good().build()), calls.clone()));
+    let verifier = verifier().with_collateral_source(Counted(Ok(good().build()), calls.clone()));
     let bare = Report::new(Tee::TDX, td().quote(&DATA));
     judge(&verifier, &bare, now()).unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 1);
@@ -220,7 +220,7 @@ fn a_source_that_fails_says_whether_to_try_again() {
         (EndorsementErrorKind::NotFound, VerifyErrorKind::EndorsementMissing),
         (EndorsementErrorKind::Refused, VerifyErrorKind::Endorsement),
     ] {
-        let verifier = verifier().collateral_source(Counted(Err(kind), Arc::default()));
+        let verifier = verifier().with_collateral_source(Counted(Err(kind), Arc::default()));
         refused(judge(&verifier, &bare, now()), expected, "asked for a test");
     }
     refused(judge(&verifier(), &bare, now()), VerifyErrorKind::EndorsementMissing, "no collateral");
@@ -229,7 +229,7 @@ fn a_source_that_fails_says_whether_to_try_again() {
 #[test]
 fn nothing_is_fetched_for_a_quote_that_is_not_genuine() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let verifier = verifier().collateral_source(Counted(Ok(good().build()), calls.clone()));
+    let verifier = verifier().with_collateral_source(Counted(Ok(good().build()), calls.clone()));
     let quote = td().quote(&DATA);
     for position in [60, 600, 640, 720, 800, 1250, 1300, quote.len() - 400] {
         let mut forged = quote.clone();

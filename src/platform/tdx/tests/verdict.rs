@@ -29,11 +29,11 @@ fn a_judgement_says_what_each_rule_asks_for_whether_it_holds_or_not() {
         (outcome.passed, outcome.expected.clone())
     };
     let strict = TdxPolicy::pin(MRTD);
-    let holds = outcome(strict.clone().xfam(0b11, 1 << 4 | 1 << 63), "xfam");
+    let holds = outcome(strict.clone().with_xfam(0b11, 1 << 4 | 1 << 63), "xfam");
     assert_eq!(holds, (true, "bits set [0, 1], bits clear [4, 63]".to_owned()));
-    let fails = outcome(strict.clone().xfam(1 << 40, 0), "xfam");
+    let fails = outcome(strict.clone().with_xfam(1 << 40, 0), "xfam");
     assert_eq!(fails, (false, "bits set [40], bits clear []".to_owned()));
-    let fails = outcome(strict.xfam(0, 1), "xfam");
+    let fails = outcome(strict.with_xfam(0, 1), "xfam");
     assert_eq!(fails, (false, "bits set [], bits clear [0]".to_owned()));
 }
 

@@ -26,7 +26,7 @@ async fn model() -> Model {
     // The server's clock stands still: it waits for its hardware for as long as that takes.
     let builder = Attester::builder(hardware.clone()).name("prover.example").clock(ModelClock::new());
     let (transport, asked) = server(builder.start().await.expect("healthy hardware"));
-    let layer = AttestLayer::new(tee.verifier()).accept_presence().timeout(TIMEOUT).clock(clock.clone());
+    let layer = AttestLayer::new(tee.verifier()).accept_presence().verification_timeout(TIMEOUT).clock(clock.clone());
     Model { client: layer.layer(transport), asked, hardware, clock }
 }
 

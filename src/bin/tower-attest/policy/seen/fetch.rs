@@ -35,7 +35,7 @@ pub(super) async fn endorsed(
     } else {
         let found = Arc::default();
         let source = Keeping { source: collateral, found: Arc::clone(&found) };
-        let verifier = TdxVerifier::new(TdxPolicy::pin([0; 48])).collateral_source(source);
+        let verifier = TdxVerifier::new(TdxPolicy::pin([0; 48])).with_collateral_source(source);
         let collateral: Arc<Collateral> = take(&found, verifier.verify(report, now).await)?;
         Ok(report.clone().with_collateral(collateral.to_json()))
     }

@@ -18,7 +18,7 @@ fn client(pcs: &SimulatedPcs) -> PcsClient<SimulatedPcs> {
 }
 
 fn verifier(source: impl CollateralSource + 'static) -> TdxVerifier {
-    TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new()).collateral_source(source)
+    TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new()).with_collateral_source(source)
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn failures_are_tried_again_with_growing_pauses_and_told_and_the_set_at_ha
 async fn a_new_set_takes_the_place_of_the_old_one_only_once_a_verification_accepts_it() {
     let Setup { pcs, memory, refresh: _refresh } = setup().await;
     let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new())
-        .collateral_source(Arc::clone(&memory));
+        .with_collateral_source(Arc::clone(&memory));
     let report = Report::new(Tee::TDX, td().quote(&[7; 64]));
     let until = |claims: crate::Claims| claims.valid_until();
     let foreign = spec().issued_at(issued() + DAY / 48).edit_tcb_info(|info| info["fmspc"] = "00906ed50000".into());

@@ -211,25 +211,25 @@ async fn platforms_and_failures_are_bounded() {
 async fn a_floor_that_rises_is_met_by_newer_collateral_and_told_with_all_other_rules() {
     let memory = memory(Ok(spec()));
     let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new())
-        .collateral_source(Arc::clone(&memory));
+        .with_collateral_source(Arc::clone(&memory));
     let report = Report::new(Tee::TDX, td().quote(&[7; 64]));
     verifier.verify(&report, issued()).await.unwrap();
-    verifier.set_policy(TdxPolicy::pin([2; 48]).min_tcb_evaluation_data_number(19));
+    verifier.set_policy(TdxPolicy::pin([2; 48]).with_min_tcb_evaluation_data_number(19));
     let error = verifier.verify(&report, issued()).await.unwrap_err();
     let rules: Vec<_> = error.failed_rules().iter().map(|rule| rule.rule.as_str()).collect();
     assert_eq!(rules, ["mrtd", "min-tcb-evaluation-data-number"]);
     assert_eq!(asked(&memory), 2, "newer collateral was asked for");
 
     let memory = super::memory::memory(Ok(spec().evaluation_number(19)));
-    let verifier = verifier.collateral_source(Arc::clone(&memory));
-    verifier.set_policy(TdxPolicy::pin([1; 48]).min_tcb_evaluation_data_number(19));
+    let verifier = verifier.with_collateral_source(Arc::clone(&memory));
+    verifier.set_policy(TdxPolicy::pin([1; 48]).with_min_tcb_evaluation_data_number(19));
     verifier.verify(&report, issued()).await.unwrap();
 }
 
 /// A verifier that takes collateral from this memory, and quotes of two machines of one kind.
 fn two_machines(memory: &Arc<MemoryCollateral<Scripted>>) -> (TdxVerifier, Report, Report) {
     let verifier = TdxVerifier::trusting_simulator(TdxPolicy::pin([1; 48]), &SimulatedIntel::new())
-        .collateral_source(Arc::clone(memory));
+        .with_collateral_source(Arc::clone(memory));
     let mut other = td();
     other.platform.serial += 1;
     let quote = |td: &SimulatedTd| Report::new(Tee::TDX, td.quote(&[7; 64]));

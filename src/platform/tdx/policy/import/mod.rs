@@ -29,10 +29,10 @@ const REGISTERS: [[&str; 2]; 5] = [["0", "mrtd"], ["1", "rtmr0"], ["2", "rtmr1"]
 ///         "0": {{ "expected_any": ["{mrtd}"] }}, "2": {{ "expected_any": ["{one}", "{two}"] }} }} }}]"#,
 ///     mrtd = "42".repeat(48), one = "43".repeat(48), two = "44".repeat(48),
 /// );
-/// let policy = MeasurementList::from_json(&json)?.into_policy()?.min_tcb_evaluation_data_number(19);
+/// let policy = MeasurementList::from_json(&json)?.into_policy()?.with_min_tcb_evaluation_data_number(19);
 ///
-/// let same = TdxPolicy::of(TdMeasurement::new([0x42; 48]).named("image 1.4").rtmr(1, [[0x43; 48], [0x44; 48]]));
-/// assert_eq!(policy, same.min_tcb_evaluation_data_number(19));
+/// let same = TdxPolicy::of(TdMeasurement::new([0x42; 48]).with_name("image 1.4").with_rtmr(1, [[0x43; 48], [0x44; 48]]));
+/// assert_eq!(policy, same.with_min_tcb_evaluation_data_number(19));
 /// # Ok::<(), tower_attest::platform::tdx::InvalidMeasurementList>(())
 /// ```
 ///

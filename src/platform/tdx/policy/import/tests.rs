@@ -27,22 +27,26 @@ fn refused(json: &str, message: &str) -> InvalidMeasurementList {
 
 #[test]
 fn the_fields_are_mrtd_and_the_rtmrs_in_their_order() {
-    let expected = TdMeasurement::new([1; 48]).named("image");
-    let expected = expected.rtmr(0, [[2; 48]]).rtmr(1, [[3; 48], [4; 48]]).rtmr(2, [[5; 48]]).rtmr(3, [[6; 48]]);
+    let expected = TdMeasurement::new([1; 48]).with_name("image");
+    let expected = expected
+        .with_rtmr(0, [[2; 48]])
+        .with_rtmr(1, [[3; 48], [4; 48]])
+        .with_rtmr(2, [[5; 48]])
+        .with_rtmr(3, [[6; 48]]);
     let expected = TdxPolicy::of(expected);
     let numbers = [any("0", &[1]), any("1", &[2]), any("2", &[3, 4]), any("3", &[5]), any("4", &[6])].join(",");
     assert_eq!(policy(&list(&numbers)), expected);
     let names = [any("RTMR3", &[6]), any("rtmr2", &[5]), any("rtmr1", &[3, 4]), any("Rtmr0", &[2]), any("mrtd", &[1])];
     assert_eq!(policy(&list(&names.join(","))), expected);
     let older = format!(r#""0": {{"expected": "{}"}}"#, value(0xab).to_uppercase());
-    assert_eq!(policy(&list(&older)), TdxPolicy::of(TdMeasurement::new([0xab; 48]).named("image")));
+    assert_eq!(policy(&list(&older)), TdxPolicy::of(TdMeasurement::new([0xab; 48]).with_name("image")));
 }
 
 #[test]
 fn each_type_of_tdx_quote_and_each_value_of_mrtd_is_a_measurement() {
     for attestation_type in ["dcap-tdx", "gcp-tdx", "qemu-tdx"] {
         let json = list(&[any("0", &[1, 2]), any("1", &[3])].join(",")).replace("dcap-tdx", attestation_type);
-        let one = |mr_td| TdMeasurement::new([mr_td; 48]).named("image").rtmr(0, [[3; 48]]);
+        let one = |mr_td| TdMeasurement::new([mr_td; 48]).with_name("image").with_rtmr(0, [[3; 48]]);
         assert_eq!(policy(&json), TdxPolicy::of(one(1)).or(one(2)));
     }
 }
@@ -69,7 +73,7 @@ fn entries_for_other_platforms_are_no_tdx_policy() {
         let parsed = MeasurementList::from_json(&json).unwrap();
         assert_eq!(parsed.others(), [OtherMeasurement { id: "other".to_owned(), attestation_type: other.to_owned() }]);
         let rest = parsed.without_others().into_policy().unwrap();
-        assert_eq!(rest, TdxPolicy::of(TdMeasurement::new([1; 48]).named("image")));
+        assert_eq!(rest, TdxPolicy::of(TdMeasurement::new([1; 48]).with_name("image")));
         let alone = MeasurementList::from_json(&format!("[{entry}]")).unwrap().without_others();
         assert!(matches!(alone.into_policy(), Err(InvalidMeasurementList::Empty)));
     }
