@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -70,6 +70,28 @@ async fn who_reads_no_answer_does_not_keep_a_connection() {
         let asked = async { raw(serve.tls("http/1.1").await, request).await };
         let answered = tokio::time::timeout(PATIENCE, asked).await.expect("there is room for others");
         assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_http2_makes_larger_ends_nobody_elses_exchange() {
+    let upstream = Upstream::start().await;
+    let serve = Serve::start(&upstream.url(), &[]);
+    let connect = serve.connect(&[]);
+    let request = Request::get(format!("http://{}/events", connect.addr())).body(Full::<Bytes>::default()).unwrap();
+    let others = client();
+    let mut events = others.request(request).await.unwrap().into_body();
+    let rare = [&b"X-A: "[..], &[0xff; 60_000], b"\r\n"].concat();
+    let target = "\u{e9}".repeat(30_000);
+    for (target, field, status) in [("large", &rare[..], "431"), (&target, b"", "431"), ("rare-bytes", b"", "502")] {
+        let head = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n").into_bytes();
+        let request = [&head[..], field, b"\r\n"].concat();
+        let answer = raw(TcpStream::connect(connect.addr()).await.unwrap(), &request).await;
+        assert_eq!(answer.get(9..12), Some(status), "{answer}");
+        upstream.seen.send("data: 1\n\n").await;
+        let event =
+            tokio::time::timeout(PATIENCE, events.frame()).await.unwrap().expect("it goes on").expect("unbroken");
+        assert_eq!(event.into_data().unwrap(), "data: 1\n\n");
     }
 }
 

@@ -142,6 +142,10 @@ async fn answer(mut request: Request<Incoming>, seen: Seen) -> Result<Answer, hy
         "/version" => text(format!("{:?}", parts.version)),
         "/hang" => std::future::pending().await,
         "/teapot" => Response::builder().status(StatusCode::IM_A_TEAPOT).body(Empty::new().boxed_unsync()).unwrap(),
+        "/rare-bytes" => Response::builder()
+            .header("x-a", http::HeaderValue::from_bytes(&[0xff; 60_000]).unwrap())
+            .body(Empty::new().boxed_unsync())
+            .unwrap(),
         "/redirect" => {
             let location = format!("https://{}/version?a#b", parts.headers["host"].to_str().unwrap());
             Response::builder().status(302).header("location", location).body(Empty::new().boxed_unsync()).unwrap()

@@ -16,6 +16,7 @@ use super::activity::{Activity, Expired, Timer};
 use super::head::clean_trailers;
 use super::meter::Measure;
 use super::problem::Code;
+use super::weight::fits_all;
 
 /// A body of either direction.
 pub(crate) type ProxyBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -33,6 +34,8 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> ProxyBody {
 pub(crate) enum Cut {
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(u64),
+    #[error("the trailers are larger than HTTP/2 carries")]
+    Trailers,
     #[error("the exchange took too long: {0:?}")]
     Expired(Expired),
 }
@@ -73,7 +76,7 @@ where
                 this.activity.set_too_large();
                 Poll::Ready(Some(Err(Cut::TooLarge(limit).into())))
             }
-            _ => Poll::Ready(Some(Ok(cleaned(frame)))),
+            _ => Poll::Ready(Some(cleaned(frame))),
         }
     }
 
@@ -136,7 +139,7 @@ where
             if let Some(measure) = this.measure {
                 tell(measure, frame.as_ref(), this.inner.is_end_stream(), this.activity);
             }
-            return Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into).and_then(cleaned)));
         }
         let expired = ready!(Pin::new(this.timer).poll(cx));
         if let Some(measure) = this.measure {
@@ -154,11 +157,14 @@ where
     }
 }
 
-fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+fn cleaned(mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
     if let Some(trailers) = frame.trailers_mut() {
         clean_trailers(trailers);
+        if !fits_all(trailers) {
+            return Err(Cut::Trailers.into());
+        }
     }
-    frame
+    Ok(frame)
 }
 
 /// A body of which the first frame has been looked at.

@@ -18,3 +18,4 @@ pub(crate) mod shutdown;
 pub(crate) mod timed;
 pub(crate) mod unread;
 pub(crate) mod upgrade;
+pub(crate) mod weight;

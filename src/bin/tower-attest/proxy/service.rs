@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -23,6 +24,7 @@ use super::meter::{Measure, Meter, Unmeasured};
 use super::problem::{Asked, Code, Problem};
 use super::shutdown::Running;
 use super::upgrade::Upgrade;
+use super::weight::fits;
 
 /// Where requests go.
 pub(crate) trait Backend: Clone + Send + Sync + 'static {
@@ -105,6 +107,11 @@ impl<B: Backend> Proxy<B> {
     {
         let max_body = self.limits.max_body();
         check(&parts, max_body)?;
+        let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        if !fits(target, &parts.headers, self.limits.max_header_bytes) {
+            let detail = "the request's fields are larger than HTTP/2 carries";
+            return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::Request, detail));
+        }
         let upgrade = Upgrade::take(&mut parts);
         clean_request(&mut parts.headers);
         remove_attestation(&mut parts.headers);
@@ -128,6 +135,10 @@ impl<B: Backend> Proxy<B> {
             _ => problem,
         })?;
         activity.touch();
+        if !fits("", response.headers(), self.limits.max_header_bytes) {
+            let detail = "the response's fields are larger than HTTP/2 carries";
+            return Err(Problem::new(StatusCode::BAD_GATEWAY, Code::UpstreamBroke, detail));
+        }
         *response.version_mut() = Version::HTTP_11;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(upgrade) = upgrade else {
