@@ -207,8 +207,8 @@ impl CollateralSource for TwoFaced {
 #[test]
 fn a_source_is_judged_by_what_it_returns_and_not_by_what_it_had_checked() {
     let bare = Report::new(Tee::TDX, td().quote(&DATA));
-    judge(&verifier().collateral_source(TwoFaced(good())), &bare, now()).unwrap();
-    let lying = verifier().collateral_source(TwoFaced(good().revoke_pck()));
+    judge(&verifier().with_collateral_source(TwoFaced(good())), &bare, now()).unwrap();
+    let lying = verifier().with_collateral_source(TwoFaced(good().revoke_pck()));
     refused(judge(&lying, &bare, now()), VerifyErrorKind::Revoked, "CRL");
 }
 
