@@ -107,6 +107,13 @@ fn every_rule_can_be_set_from_a_file_as_from_code() {
     let chips = format!("products = [\"turin\"]\nchip-ids = [\"{}\"]\n{}", hexadecimal::<8>(9), least());
     let expected = SnpPolicy::pin([0x4d; 48]).with_products([Product::Turin]).with_chip_ids([[9; 8]]);
     assert_eq!(SnpPolicy::from_toml(&chips).unwrap(), expected);
+    let firmware = format!("min-firmware = \"1.55\"\n{}", least());
+    let version = FirmwareVersion { major: 1, minor: 55, build: 0 };
+    assert_eq!(SnpPolicy::from_toml(&firmware).unwrap(), SnpPolicy::pin([0x4d; 48]).with_min_firmware(version));
+    let longest = format!("{}{}", least(), "#".repeat(1024 * 1024 - least().len()));
+    assert!(SnpPolicy::from_toml(&longest).is_ok());
+    let error = SnpPolicy::from_toml(&format!("{longest}#")).unwrap_err();
+    assert!(error.to_string().contains("at most 1048576 bytes, found 1048577"), "{error}");
 }
 
 #[test]
