@@ -145,6 +145,14 @@ fn the_least_tee_tcb_svn_holds_for_the_launch_and_for_the_present() {
         lower(&mut td);
         assert_eq!(failed(&policy, &td), ["min-tee-tcb-svn"]);
     }
+    let found = |launch: u8, present: u8| {
+        let mut td = td();
+        td.body.tee_tcb_svn = [launch; 16];
+        td.body.td15.as_mut().unwrap().tee_tcb_svn_2 = [present; 16];
+        judge(&policy, &td).unwrap_err().failed_rules()[0].found.clone()
+    };
+    assert_eq!(found(4, 4), "04".repeat(16));
+    assert_eq!(found(4, 5), format!("{} at launch, {} now", "04".repeat(16), "05".repeat(16)));
 }
 
 #[test]
