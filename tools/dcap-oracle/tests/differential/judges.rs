@@ -37,20 +37,25 @@ impl Judges {
     }
 
     pub(crate) fn compare(&self, what: &str, case: &Case) -> Outcome {
-        let report = Report::new(Platform::TDX, case.quote.clone()).with_collateral(case.collateral.clone());
-        let ours = self.ours.authenticate(&report, case.time);
-        let theirs = collateral(&case.collateral)
-            .map_err(|error| error.to_string())
-            .and_then(|collateral| self.oracle.judge(&case.quote, &collateral, case.time));
-        match (ours, theirs) {
+        match self.opinions(case) {
             (Ok(ours), Ok(theirs)) => {
-                assert_eq!(opinion(&ours), theirs, "{what}: two opinions");
+                assert_eq!(ours, theirs, "{what}: two opinions");
                 Outcome::BothAccept
             }
             (Err(_), Err(_)) => Outcome::BothRefuse,
             (Ok(_), Err(error)) => Outcome::OnlyWe(error),
             (Err(error), Ok(_)) => Outcome::OnlyDcap(error),
         }
+    }
+
+    /// Ours and dcap-qvl's.
+    pub(crate) fn opinions(&self, case: &Case) -> (Result<Opinion, VerifyError>, Result<Opinion, String>) {
+        let report = Report::new(Platform::TDX, case.quote.clone()).with_collateral(case.collateral.clone());
+        let ours = self.ours.authenticate(&report, case.time);
+        let theirs = collateral(&case.collateral)
+            .map_err(|error| error.to_string())
+            .and_then(|collateral| self.oracle.judge(&case.quote, &collateral, case.time));
+        (ours.map(|details| opinion(&details)), theirs)
     }
 }
 

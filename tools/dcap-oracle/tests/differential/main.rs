@@ -145,20 +145,30 @@ fn every_tcb_gets_the_same_status_and_advisories() {
     assert!(tally.of("both accept") > 50 && tally.of("both refuse") > 50, "the grid is one-sided: {:?}", tally.0);
 }
 
+/// dcap-qvl looks at the module that runs now where the one at launch is out of date, and not where it is not. We look at both:
+/// a module that is older than the one that launched the TD is out of date whatever was there before.
 #[test]
-fn a_module_updated_under_a_running_td_gets_the_same_status() {
+fn a_module_updated_under_a_running_td_gets_the_same_status_and_one_rolled_back_a_stricter_one() {
+    const STRICTER: &str = "out of date now, by us alone";
     let judges = Judges::simulated();
     let mut tally = Tally::default();
-    for launched in [[2, 1], [3, 1], [4, 1]] {
-        for current in [[2, 1], [3, 1], [4, 1]] {
+    for launched in [2, 3, 4] {
+        for current in [2, 3, 4] {
             let mut td = td(QuoteFormat::V5Td15);
-            td.report.tee_tcb_svn[..2].copy_from_slice(&launched);
-            td.report.td15.as_mut().unwrap().tee_tcb_svn_2[..2].copy_from_slice(&current);
-            let what = format!("launched {launched:?}, now {current:?}");
-            tally.expect(&what, judges.compare(&what, &case(&td, &good())), None);
+            td.report.tee_tcb_svn[..2].copy_from_slice(&[launched, 1]);
+            td.report.td15.as_mut().unwrap().tee_tcb_svn_2[..2].copy_from_slice(&[current, 1]);
+            let (what, case) = (format!("launched {launched}, now {current}"), case(&td, &good()));
+            if current == 2 && launched > 2 {
+                let (ours, theirs) = judges.opinions(&case);
+                assert_eq!((&*ours.unwrap().status, &*theirs.unwrap().status), ("OutOfDate", "UpToDate"), "{what}");
+                tally.count(STRICTER);
+            } else {
+                tally.expect(&what, judges.compare(&what, &case), None);
+            }
         }
     }
     println!("{:?}", tally.0);
+    assert_eq!(tally.of(STRICTER), 2);
 }
 
 /// Attributes are a policy's to judge here, and dcap-qvl's own before any policy: what it refuses, our default does too.
