@@ -344,7 +344,8 @@ fn hostile_files_never_bring_it_down() {
 #[test]
 fn colour_is_for_those_who_want_it() {
     let SnpFiles { files: _files, report, .. } = snp_files();
-    let arguments = arguments(&[&"inspect", &"--report", &report]);
+    // At one moment: the time of the judgement is among the words.
+    let arguments = arguments(&[&"inspect", &"--report", &report, &"--at", &"2026-01-01T00:00:00Z"]);
     let piped = run(&arguments);
     assert!(!piped.stdout.contains('\u{1b}'), "no colour into a pipe");
     let forced = finish(command(&arguments).env("CLICOLOR_FORCE", "1"), b"");
