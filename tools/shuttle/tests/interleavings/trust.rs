@@ -32,7 +32,8 @@ fn no_verdict_is_used_past_its_age() {
             .expect("healthy hardware");
         let (transport, asked) = server(attester);
         // Nobody waits longer than a verdict lives, or an old one would be allowed once.
-        let layer = AttestLayer::new(tee.verifier()).accept_presence().max_evidence_age(MAX_AGE).verification_timeout(MAX_AGE);
+        let layer =
+            AttestLayer::new(tee.verifier()).accept_presence().max_evidence_age(MAX_AGE).verification_timeout(MAX_AGE);
         let client = layer.clock(clock.clone()).layer(transport);
         let requests: Vec<_> = (0..3)
             .map(|_| {
