@@ -178,6 +178,12 @@ fn firmware_has_a_floor() {
         tells_apart(&policy, &runs(1, 55, 21), &old, &["min-firmware"]);
     }
     assert!(accept(&policy, &runs(2, 0, 0)).is_ok());
+    let policy = pinned().permit_provisional_firmware().with_min_firmware(genoa().firmware);
+    for minor in [0x1e9, 0x1ed] {
+        let details = check(&forged(&genoa(), |bytes| bytes[minor] -= 1)).unwrap();
+        let error = policy.accept(&details).expect_err("what runs and what is committed to, both");
+        assert_eq!(error.failed_rules()[0].rule, "min-firmware");
+    }
 }
 
 #[test]
