@@ -75,7 +75,7 @@ impl Scenario {
         for _ in 0..self.replicas {
             let epoch = Duration::from_secs(self.epoch);
             let builder = Attester::builder(tee.provider()).name("prover.example").clock(clock.clone());
-            attesters.push(builder.epoch(epoch).grace(epoch.min(Duration::from_secs(300))).start().await.unwrap());
+            attesters.push(builder.epoch(epoch).start().await.unwrap());
         }
         let echo = service_fn(|request: Request<Full<Bytes>>| async move { Ok(Response::new(request.into_body())) });
         let replicas: Arc<[Replica]> =

@@ -207,11 +207,10 @@ pub(super) fn varint(value: usize) -> Vec<u8> {
     }
 }
 
-/// As [`varint`] and this crate write it: in four bytes at most.
-fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
-    let length = 1 << (bytes.first()? >> 6);
-    let (encoded, rest) = bytes.split_at_checked(length).filter(|_| length <= 4)?;
+/// In as many bytes as it may be written.
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
+    let (encoded, rest) = bytes.split_at_checked(1 << (bytes.first()? >> 6))?;
     *bytes = rest;
-    let all = encoded.iter().fold(0, |value, byte| value << 8 | usize::from(*byte));
-    Some(all & !(3 << (8 * length - 2)))
+    let all = encoded.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    usize::try_from(all & (u64::MAX >> (66 - 8 * encoded.len()))).ok()
 }

@@ -16,6 +16,7 @@ use tower_attest::seal::{SealLayer, UnsealLayer};
 use tower_attest::{Attester, ReportLayer};
 
 use super::edit::edit;
+use super::ohttp::take_varint;
 
 struct World {
     runtime: Runtime,
@@ -97,18 +98,10 @@ const RESPONSE_NONCE: usize = 16;
 fn shortest(carrier: &[u8], before: usize) -> Vec<u8> {
     let (start, mut rest) = carrier.split_at(before.min(carrier.len()));
     let mut short = start.to_vec();
-    while let Some(first) = rest.first() {
-        let Some((length, chunks)) = rest.split_at_checked(1 << (first >> 6)) else { break };
-        let value = length.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        let value = value & (u64::MAX >> (66 - 8 * length.len()));
-        short.extend(value.to_be_bytes());
-        rest = chunks;
+    while let Some(length) = take_varint(&mut rest) {
+        short.extend(length.to_be_bytes());
         // What is not whole, or the final chunk: to the end.
-        let Some((chunk, after)) =
-            usize::try_from(value).ok().filter(|value| *value > 0).and_then(|value| rest.split_at_checked(value))
-        else {
-            break;
-        };
+        let Some((chunk, after)) = rest.split_at_checked(length).filter(|_| length > 0) else { break };
         short.extend(chunk);
         rest = after;
     }

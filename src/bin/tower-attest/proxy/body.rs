@@ -209,6 +209,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn trailers_that_http2_makes_too_large_are_not_sent() {
+        for (length, sent) in [(15_000, true), (30_000, false)] {
+            let value = http::HeaderValue::from_bytes(&vec![0xff; length]).unwrap();
+            let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static("x-a"), value)]);
+            assert_eq!(cleaned(Frame::trailers(trailers)).is_ok(), sent, "{length}");
+        }
+    }
+
     /// Chunks of 4 bytes.
     struct Chunks(usize);
 

@@ -236,6 +236,17 @@ fn two_machines(memory: &Arc<MemoryCollateral<Scripted>>) -> (TdxVerifier, Repor
     (verifier, quote(&td()), quote(&other))
 }
 
+/// A verifier that has fetched collateral once, and a quote of a module that only the next day's collateral knows.
+async fn updated_module(memory: &Arc<MemoryCollateral<Scripted>>) -> (TdxVerifier, Report) {
+    let (verifier, known, _) = two_machines(memory);
+    verifier.verify(&known, issued()).await.unwrap();
+    let mut updated = td();
+    updated.report.tee_tcb_svn[1] = 2;
+    let second = |info: &mut serde_json::Value| info["tdxModuleIdentities"][0]["id"] = "TDX_02".into();
+    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).edit_tcb_info(second)));
+    (verifier, Report::new(Tee::TDX, updated.quote(&[7; 64])))
+}
+
 /// Newer collateral is Intel's whomever it refuses: a machine that it refuses cannot have it thrown away.
 #[tokio::test]
 async fn a_machine_that_newer_collateral_revokes_is_not_judged_by_the_older() {
@@ -278,13 +289,7 @@ async fn a_machine_that_collateral_refuses_takes_it_from_no_other() {
 #[tokio::test]
 async fn a_module_that_the_collateral_at_hand_does_not_know_has_newer_collateral_fetched() {
     let memory = memory(Ok(spec()));
-    let (verifier, known, _) = two_machines(&memory);
-    verifier.verify(&known, issued()).await.unwrap();
-    let mut updated = td();
-    updated.report.tee_tcb_svn[1] = 2;
-    let updated = Report::new(Tee::TDX, updated.quote(&[7; 64]));
-    let second = |info: &mut serde_json::Value| info["tdxModuleIdentities"][0]["id"] = "TDX_02".into();
-    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).edit_tcb_info(second)));
+    let (verifier, updated) = updated_module(&memory).await;
     verifier.verify(&updated, issued() + DAY).await.unwrap();
     assert_eq!(asked(&memory), 2);
 }
@@ -292,13 +297,7 @@ async fn a_module_that_the_collateral_at_hand_does_not_know_has_newer_collateral
 #[tokio::test]
 async fn machines_that_the_collateral_at_hand_does_not_know_wait_for_the_one_that_fetches_newer() {
     let memory = memory(Ok(spec()));
-    let (verifier, known, _) = two_machines(&memory);
-    verifier.verify(&known, issued()).await.unwrap();
-    let mut updated = td();
-    updated.report.tee_tcb_svn[1] = 2;
-    let updated = Report::new(Tee::TDX, updated.quote(&[7; 64]));
-    let second = |info: &mut serde_json::Value| info["tdxModuleIdentities"][0]["id"] = "TDX_02".into();
-    memory.get_ref().set(Ok(spec().issued_at(issued() + DAY).edit_tcb_info(second)));
+    let (verifier, updated) = updated_module(&memory).await;
     memory.get_ref().gate.forget_permits(1000);
     let verifier = Arc::new(verifier);
     let tasks: Vec<_> = (0..4)
@@ -310,6 +309,7 @@ async fn machines_that_the_collateral_at_hand_does_not_know_wait_for_the_one_tha
     while asked(&memory) < 2 {
         tokio::task::yield_now().await;
     }
+    let (_, known, _) = two_machines(&memory);
     verifier.verify(&known, issued() + DAY).await.expect("the others go on");
     memory.get_ref().gate.add_permits(1);
     for task in tasks {
